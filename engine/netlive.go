@@ -315,8 +315,14 @@ func (e *Engine) nowConnected(c *Container, names naming, moved bool) error {
 // inside who has a lease on it, by F_SETLEASE of fcntl(2): that is the error EWOULDBLOCK.
 func writeEtc(name string, data []byte) error {
 	old, unread := files.Head(name, mostHosts)
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0o644)
+	f, err := os.OpenFile(name, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		if f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err == nil {
+			err = f.Chmod(0o644) // whatever the caller's umask is: users inside who are not root read it
+		}
+	}
 	if err != nil {
+		f.Close() // nil, or of what was made
 		return err
 	}
 	var st unix.Stat_t

@@ -293,6 +293,24 @@ func TestNoServers(t *testing.T) {
 	}
 }
 
+// TestEtcUmask: whatever the caller's umask is, users inside who are not root read what is in a container's /etc, and what root inside has made of it stays.
+func TestEtcUmask(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "hosts")
+	defer unix.Umask(unix.Umask(0o077))
+	for _, mode := range []os.FileMode{0o644, 0o600} {
+		if err := writeEtc(name, []byte("127.0.0.1\tlocalhost\n")); err != nil {
+			t.Fatal(err)
+		}
+		st, err := os.Lstat(name)
+		if err != nil || st.Mode() != mode {
+			t.Errorf("%v, %v, want %v", st.Mode(), err, mode)
+		}
+		if err := os.Chmod(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestMACOf(t *testing.T) {
 	for want, args := range map[string][2]string{
 		"02:42:0a:00:00:07": {"", "10.0.0.7/24"}, "02:42:00:00:00:07": {"", "fd00::7/64"}, "06:00:00:00:00:01": {"06:00:00:00:00:01", "10.0.0.7/24"},
