@@ -493,11 +493,14 @@ func TestFaultsOfUsers(t *testing.T) {
 func TestNamespaceLimit(t *testing.T) {
 	nstest.Root(t)
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWUSER, MapRoot: true}, func(t *testing.T) {
-		// The limit of the new user namespace, and no other's.
-		if err := os.WriteFile("/proc/sys/user/max_uts_namespaces", []byte("0"), 0); err != nil {
-			t.Fatal(err)
+		// The limits of the new user namespace, and no other's.
+		for name, ns := range map[string]abi.Namespace{"uts": abi.NSUTS, "user": abi.NSUser} {
+			if err := os.WriteFile("/proc/sys/user/max_"+name+"_namespaces", []byte("0"), 0); err != nil {
+				t.Fatal(err)
+			}
+			fault{"", []plan.Step{clone(ns), probeHere()}, 1, "clone3", syscall.ENOSPC, nil, "/proc/sys/user/max_*_namespaces"}.check(t)
 		}
-		fault{"", []plan.Step{clone(abi.NSUTS), probeHere()}, 1, "clone3", syscall.ENOSPC, nil, "/proc/sys/user/max_*_namespaces"}.check(t)
+		fault{"", []plan.Step{clone(abi.NSUser), probeHere()}, 1, "clone3", syscall.ENOSPC, nil, "--userns host"}.check(t)
 	})
 }
 

@@ -179,8 +179,11 @@ func cloneHint(kinds []abi.Namespace, call string, errno syscall.Errno) string {
 		if !slices.Contains(kinds, abi.NSUser) {
 			return "these namespaces need root, or a user namespace beside them: --map-root-user asks for one, and the config.json of kakuri-runtime spec --rootless does"
 		}
-		return "this host restricts user namespaces (check user.max_user_namespaces, and kernel.unprivileged_userns_clone or the host's AppArmor rules), or this process is in a chroot, where there are none: pivot_root(2) changes the root without that"
+		return "this host restricts user namespaces (check kernel.unprivileged_userns_clone, and the host's AppArmor rules: kernel.apparmor_restrict_unprivileged_userns), or this process is in a chroot, where there are none: pivot_root(2) changes the root without that"
 	case syscall.ENOSPC, syscall.EUSERS:
+		if slices.Contains(kinds, abi.NSUser) {
+			return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached: with user.max_user_namespaces 0, as hardening has it, there are no user namespaces, and root's containers do without by --userns host"
+		}
 		return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached"
 	case syscall.EINVAL:
 		return "this kernel lacks one of the namespaces"

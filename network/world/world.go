@@ -384,7 +384,7 @@ func (w *World) make(ctx context.Context, m Maker) error {
 		return made
 	}})
 	if !errors.Is(err, made) {
-		return refusal(err)
+		return err
 	}
 	w.rec = record{Boot: bootID()}
 	if w.rec.User, err = inode(w.user); err != nil {
@@ -395,17 +395,6 @@ func (w *World) make(ctx context.Context, m Maker) error {
 	}
 	w.made = true
 	return w.write()
-}
-
-// refusal adds what can be done about a machine that lets its users have no namespaces.
-func refusal(err error) error {
-	var step *launch.Error
-	if errors.As(err, &step) {
-		if _, ok := step.Step.Op.(*plan.Clone); ok {
-			return fmt.Errorf("%w: they take a user namespace: see user.max_user_namespaces, kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns, or run it with --network none", err)
-		}
-	}
-	return err
 }
 
 func (w *World) write() error {
