@@ -58,6 +58,9 @@ func hint(e *Error) string {
 		if errno == syscall.EINVAL && op.Tree == plan.RegNone {
 			return "something is mounted below " + op.Path + ", and in a user namespace the kernel lets nobody look past such a mount; --rootfs DIR needs no view of the host"
 		}
+		if errno == syscall.EINVAL {
+			return "the kernel's overlay takes no directories of such a file system (one that can ignore case, another overlay, FUSE): have them on another one"
+		}
 		return on(errno, "overlayfs in a user namespace needs Linux 5.11 or newer", syscall.EPERM, syscall.EACCES)
 	case *plan.Symlink:
 		return on(errno, "something else than a symbolic link is there", syscall.EEXIST)

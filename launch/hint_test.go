@@ -49,6 +49,15 @@ func TestExecHint(t *testing.T) {
 	}
 }
 
+// TestOverlayHint: what the kernel refuses by one errno has a cause by what was to be laid over each other.
+func TestOverlayHint(t *testing.T) {
+	for want, op := range map[string]*plan.Overlay{"something is mounted below /": {Path: "/"}, "can ignore case": {Path: "/layer", Tree: plan.RegRoot}} {
+		if got := hint(&Error{Step: plan.Step{Op: op}, Call: "fsconfig", Err: syscall.EINVAL}); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", op, got, want)
+		}
+	}
+}
+
 func TestLacksProfile(t *testing.T) {
 	for _, c := range []struct {
 		parameter, label string
