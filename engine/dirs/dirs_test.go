@@ -337,3 +337,15 @@ func TestRuntimeDirOfSessions(t *testing.T) {
 		})
 	}
 }
+
+// TestRuntimeDirOfRoot: XDG_RUNTIME_DIR that came by su or sudo is another user's, and who cannot use it is told what to do.
+func TestRuntimeDirOfRoot(t *testing.T) {
+	u := nstest.User(t)
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		t.Setenv("XDG_RUNTIME_DIR", "/root")
+		f := plan.Facts{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+		if _, err := Run(f, filepath.Join(t.TempDir(), "data"), false); err == nil || !strings.Contains(err.Error(), "unset it") {
+			t.Errorf("%v: it does not say what to do", err)
+		}
+	})
+}

@@ -88,11 +88,14 @@ func chooseRun(f plan.Facts, data string, look bool) (string, error) {
 // privateDir is a directory of the boot that nobody else can have made: in /tmp without a session manager, and where XDG_RUNTIME_DIR says so.
 func privateDir(f plan.Facts, suffix string, look bool) (string, error) {
 	dir, others := filepath.Join("/tmp", "kakuri-"+strconv.Itoa(int(f.UID)))+suffix, uint32(0o077)
-	if run := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
+	run := os.Getenv("XDG_RUNTIME_DIR")
+	if filepath.IsAbs(run) {
 		dir, others = filepath.Join(run, "kakuri")+suffix, 0o022
 	}
 	if !look {
-		makeOwn(f, dir)
+		if err := makeOwn(f, dir); errors.Is(err, os.ErrPermission) && filepath.IsAbs(run) {
+			return "", fmt.Errorf("XDG_RUNTIME_DIR: %w: it is another user's, as behind su or sudo, or went with its session: unset it", err)
+		}
 	}
 	// Where there is none, who is to make something in it says why that cannot be.
 	if _, err := os.Lstat(dir); err == nil && !files.OwnDir(dir, others) {
