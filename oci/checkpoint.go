@@ -15,6 +15,7 @@ import (
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/oci/criu"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -235,8 +236,8 @@ func errorsIn(dir *os.File, name string) (quoted []string, first string) {
 		if !bytes.Contains(line, []byte("Error")) {
 			continue
 		}
-		// Rights that CRIU would like to have and does without are not what it failed for.
-		if text := string(line); first == "" && !strings.Contains(text, "rlimit: ") {
+		// What CRIU would like to have, rights and a device, and does without is not what it failed for.
+		if text := string(line); first == "" && !strings.Contains(text, "rlimit: ") && !strings.Contains(text, "tun: Unable to create tun") {
 			_, text, _ = strings.Cut(text, "Error ")
 			first = plan.OneLine(text)
 		}
@@ -312,7 +313,7 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 	if err != nil {
 		return err
 	}
-	if m.session, err = criu.Start(criu.Options{}); err != nil {
+	if m.session, err = startPrivate(); err != nil {
 		return err
 	}
 	if err := m.ask(ctx, c.runtime); err != nil {
@@ -336,6 +337,19 @@ func (c *Container) dump(ctx context.Context, o *CheckpointOptions) error {
 	err = m.do(ctx, c.runtime, req, func(n criu.Notice) error { return c.dumpNotice(n, m, o) })
 	c.state.CRIU = nil
 	return errors.Join(err, c.save())
+}
+
+// startPrivate starts CRIU so that what it writes is for its owner alone: its files would be readable to all, who may have a way into a directory that
+// was there before.
+func startPrivate() (s *criu.Session, err error) {
+	<-thread.Aside(func() {
+		if err = os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_FS)); err != nil {
+			return
+		}
+		unix.Umask(0o077) // of this thread
+		s, err = criu.Start(criu.Options{})
+	})
+	return s, err
 }
 
 // dumpOpts are what CRIU is to be asked for, and the streams that are the container's from outside. What is not its own, namespaces, streams

@@ -126,7 +126,7 @@ func (p *player) stage(kind int, name string, pid int, rights []byte) (code int,
 		switch what {
 		case "fail":
 			log := fmt.Sprintf("/proc/%d/fd/%s/%s", os.Getppid(), p.opts[1][0], p.opts[10][0])
-			os.WriteFile(log, []byte("(1) before\n(2) Error (util.c:1): rlimit: a right\n(3) Error (a.c:1): the \x1b cause\n(4) Error (b.c:2): what follows\n"), 0o600)
+			os.WriteFile(log, []byte("(1) before\n(2) Error (util.c:1): rlimit: a right\n(2) Error (criu/tun.c:85): tun: Unable to create tun: No such file or directory\n(3) Error (a.c:1): the \x1b cause\n(4) Error (b.c:2): what follows\n"), 0o600)
 			p.send(proto(1, kind, 2, 0, 7, 5, 9, "its message\n"), nil)
 			return 1, false
 		case "die":
@@ -152,6 +152,7 @@ func (p *player) stage(kind int, name string, pid int, rights []byte) (code int,
 func (p *player) dump(kind int, opts map[int][]string) int {
 	p.opts = opts
 	os.WriteFile(filepath.Join(p.dir, "dump"), p.last, 0o600)
+	os.WriteFile(filepath.Join(p.dir, "umask"), fmt.Appendf(nil, "%03o", syscall.Umask(0o077)), 0o600)
 	for _, name := range []string{"pre-dump", "network-lock", "status-ready", "post-dump"} {
 		if code, ok := p.stage(kind, name, 0, nil); !ok {
 			return code
@@ -321,6 +322,9 @@ func TestCRIURequests(t *testing.T) {
 	p.good("checkpoint", "--image-path", image, "--tcp-established", "--tcp-skip-in-flight", "--ext-unix-sk", "--shell-job", "--file-locks", "--link-remap", "--auto-dedup",
 		"--lazy-pages", "--page-server", "[::1]:77", "--manage-cgroups-mode", "full", "--empty-ns", "network", "--work-path", dir, "x")
 	p.empty()
+	if umask, err := os.ReadFile(filepath.Join(dir, "umask")); err != nil || string(umask) != "077" {
+		t.Errorf("%v: what CRIU writes, a container's memory, has umask %s", err, umask)
+	}
 	got := request(t, dir, "dump")
 	for field, want := range map[int][]string{
 		2: {strconv.Itoa(state.Pid)}, 3: nil, 4: {"1"}, 5: {"1"}, 7: {"1"}, 8: {"1"}, 10: {"dump.log"}, 11: {"::1:77"}, 12: {"1"}, 13: {filepath.Join(b, "rootfs")},
