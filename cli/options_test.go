@@ -2,7 +2,11 @@ package cli
 
 import (
 	"maps"
+	"slices"
 	"testing"
+
+	"github.com/kakuri/kakuri/engine"
+	"github.com/spf13/pflag"
 )
 
 // An option of a driver may have no value, as with Docker; a name it has.
@@ -29,5 +33,18 @@ func TestUlimitNames(t *testing.T) {
 		if _, err := parseUlimit(text); (err == nil) != want {
 			t.Errorf("%s: %v", text, err)
 		}
+	}
+}
+
+// Of several limits of one resource the last one counts, however its name is written: config.json has each once.
+func TestUlimitTwice(t *testing.T) {
+	var f runFlags
+	s := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	f.process(s)
+	if err := s.Parse([]string{"--ulimit", "nproc=5", "--ulimit", "nofile=7", "--ulimit", "NPROC=100:200"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []engine.Ulimit{{Name: "nofile", Soft: 7, Hard: 7}, {Name: "nproc", Soft: 100, Hard: 200}}; !slices.Equal(f.run.Ulimits, want) {
+		t.Errorf("%v, want %v", f.run.Ulimits, want)
 	}
 }

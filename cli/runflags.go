@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -117,6 +118,7 @@ func (f *runFlags) process(s *pflag.FlagSet) {
 	s.StringVar(&f.entrypoint, "entrypoint", "", "run this program in place of the image's")
 	s.Func("ulimit", "set a limit: `NAME=SOFT[:HARD]`", func(v string) error {
 		u, err := parseUlimit(v)
+		r.Ulimits = slices.DeleteFunc(r.Ulimits, func(former engine.Ulimit) bool { return former.Name == u.Name }) // the last one counts
 		r.Ulimits = append(r.Ulimits, u)
 		return err
 	})

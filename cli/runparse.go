@@ -470,7 +470,7 @@ func parseUlimit(s string) (engine.Ulimit, error) {
 	if !both {
 		hard = soft
 	}
-	u := engine.Ulimit{Name: name}
+	u := engine.Ulimit{Name: strings.ToLower(name)}
 	if !ok {
 		return u, fmt.Errorf("want NAME=SOFT or NAME=SOFT:HARD")
 	}
