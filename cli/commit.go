@@ -60,7 +60,9 @@ func newDiff(io IO) *cobra.Command {
 				return err
 			}
 			for _, change := range list {
-				fmt.Fprintln(io.Out, changeText(change, io.onTerminal()))
+				if _, err := fmt.Fprintln(io.Out, changeText(change, io.onTerminal())); err != nil {
+					return err
+				}
 			}
 			return nil
 		},

@@ -26,7 +26,9 @@ func newInfo(io IO) *cobra.Command {
 		if layout != "" {
 			return templateStatus(format.Object(io.shown(), layout, i))
 		}
-		fmt.Fprint(io.Out, infoText(i))
+		if _, err := fmt.Fprint(io.Out, infoText(i)); err != nil {
+			return err
+		}
 		for _, w := range i.Warnings {
 			fmt.Fprintln(io.Err, "WARNING:", w)
 		}

@@ -81,7 +81,10 @@ func Main(ctx context.Context, args []string, io IO) int {
 		return code
 	}
 	if len(args) == 1 && (args[0] == "--version" || args[0] == "-v") {
-		fmt.Fprintf(io.Out, versionLine, Version) // the flags of no command have to be made for that
+		if _, err := fmt.Fprintf(io.Out, versionLine, Version); err != nil { // the flags of no command have to be made for that
+			io.report(err)
+			return 1
+		}
 		return 0
 	}
 	args, err := globals(args)

@@ -79,21 +79,21 @@ func newPort(io IO) *cobra.Command {
 				return err
 			}
 			args = slices.DeleteFunc(args, func(s string) bool { return s == "" }) // an empty port is none, for Docker, too
-			found := false
+			var text strings.Builder
 			for _, p := range ports {
 				at := net.JoinHostPort(p.HostIp, p.HostPort)
 				switch {
 				case len(args) == 1:
-					fmt.Fprintln(io.Out, p.Container, "->", at)
+					fmt.Fprintln(&text, p.Container, "->", at)
 				case p.Container == withProtocol(args[1]):
-					fmt.Fprintln(io.Out, at)
-					found = true
+					fmt.Fprintln(&text, at)
 				}
 			}
-			if len(args) == 2 && !found {
+			if len(args) == 2 && text.Len() == 0 {
 				return fmt.Errorf("no public port '%s' published for %s", args[1], args[0])
 			}
-			return nil
+			_, err = fmt.Fprint(io.Out, text.String())
+			return err
 		},
 	}
 	c.AddCommand(newPortWhy(io))

@@ -74,12 +74,12 @@ func newVersion(io IO) *cobra.Command {
 		if layout != "" {
 			return templateStatus(format.Object(io.Out, layout, struct{ Client, Server versionPart }{v, v}))
 		}
-		fmt.Fprintf(io.Out, "kakuri:\n Version:    %s\n Go version: %s\n", v.Version, v.GoVersion)
+		text := fmt.Sprintf("kakuri:\n Version:    %s\n Go version: %s\n", v.Version, v.GoVersion)
 		if v.GitCommit != "" {
-			fmt.Fprintf(io.Out, " Git commit: %s\n Built:      %s\n", v.GitCommit, v.BuildTime)
+			text += fmt.Sprintf(" Git commit: %s\n Built:      %s\n", v.GitCommit, v.BuildTime)
 		}
-		fmt.Fprintf(io.Out, " OS/Arch:    %s/%s\n", v.Os, v.Arch)
-		return nil
+		_, err := fmt.Fprintf(io.Out, "%s OS/Arch:    %s/%s\n", text, v.Os, v.Arch)
+		return err
 	}
 	return c
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -12,6 +14,21 @@ func TestVersionOfAPI(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := Main(context.Background(), []string{"version", "--format", "{{." + name + "}}"}, IO{Out: &out, Err: &errs}); code != 0 || out.String() != "1.51\n" {
 			t.Errorf("%s: %d: %q, %s", name, code, out.String(), errs.String())
+		}
+	}
+}
+
+// An answer that cannot be written is an error, and so it is of what needs no engine.
+func TestAnswerToFullDisk(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"version"}, {"--version"}, {"-v"}, {"version", "--format", "json"}} {
+		var errs bytes.Buffer
+		if code := Main(context.Background(), args, IO{Out: full, Err: &errs}); code != 1 || !strings.Contains(errs.String(), "no space left") {
+			t.Errorf("%q: %d, %q", args, code, errs.String())
 		}
 	}
 }
