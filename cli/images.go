@@ -41,7 +41,7 @@ in 'debian:*'.`,
 		if !quiet && !tree {
 			f.layout = orSetting(io, f.layout, func(s image.DockerSettings) string { return s.ImagesFormat })
 		}
-		if len(args) > 0 {
+		if len(args) > 0 && args[0] != "" {
 			filters["reference"] = append(filters["reference"], args[0])
 		}
 		e, err := openEngine(io)
