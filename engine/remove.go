@@ -188,7 +188,7 @@ func (e *Engine) complain(left error) {
 	}
 }
 
-// caution tells of something that a list leaves out.
+// caution tells of something that goes on all the same, as a list that leaves something out.
 func (e *Engine) caution(err error) {
 	if e.warn != nil {
 		e.warn(err.Error())

@@ -259,7 +259,11 @@ func (e *Engine) Start(ctx context.Context, ref string, o StartOptions) error {
 		return err
 	}
 	defer m.Close()
-	if _, err = e.start(ctx, ref, m); errors.Is(err, errActive) {
+	s, err := e.start(ctx, ref, m)
+	for _, w := range s.Warnings {
+		e.caution(errors.New(w))
+	}
+	if errors.Is(err, errActive) {
 		return nil
 	}
 	return err

@@ -226,6 +226,9 @@ func (m *monitor) first(ctx context.Context) (Started, error) {
 	if m.order.Adopt {
 		return Started{PID: m.state.PID}, m.adopt()
 	}
+	if err := log.Reach(m.sink); err != nil {
+		m.warn(fmt.Sprintf("its log server: %v: lines are sent there as soon as it can be had; kakuri logs has them, unless cache-disabled says otherwise", err))
+	}
 	m.before = m.state
 	m.state = State{Status: Creating, Health: m.state.Health, Finished: m.state.Finished}
 	if err := m.start(ctx); err != nil {

@@ -3,6 +3,7 @@ package log
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -233,6 +234,9 @@ func TestSyslog(t *testing.T) {
 			t.Errorf("%s: %v", test.address, err)
 			continue
 		}
+		if err := Reach(s); err != nil {
+			t.Errorf("%s: %v", test.address, err)
+		}
 		s.Write(Stderr, []byte("line\n"), at)
 		fd := test.fd
 		if test.accept {
@@ -259,6 +263,9 @@ func TestSyslogGone(t *testing.T) {
 	s, err := Open(Config{Driver: "syslog", File: file, Options: map[string]string{"syslog-address": "unix:///nowhere", "syslog-facility": "local0"}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := Reach(s); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("%v", err)
 	}
 	for range 3 {
 		s.Write(Stdout, []byte("line\n"), time.Now())

@@ -99,6 +99,28 @@ func Open(c Config) (Sink, error) {
 	return &lines{out: counter{driver: d}}, nil
 }
 
+// Reach reports why the server that a sink writes to cannot be had; no other sink has one. It may be asked before the first Write. The sink goes on trying at each line, and
+// its copy has those that the server does not get.
+func Reach(s Sink) error {
+	if l, ok := s.(*lines); ok {
+		return reach(l.out.driver)
+	}
+	return nil
+}
+
+func reach(d driver) error {
+	switch d := d.(type) {
+	case *ring:
+		return reach(d.out.driver)
+	case *tee:
+		return reach(d[1].driver)
+	case *syslog:
+		_, err := d.connected()
+		return err
+	}
+	return nil
+}
+
 // nothing is the sink of the driver none.
 type nothing struct{}
 

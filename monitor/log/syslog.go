@@ -111,18 +111,27 @@ func (s *syslog) keep(list []entry) (int, error) {
 }
 
 func (s *syslog) send(e *entry) error {
+	t, err := s.connected()
+	if err != nil {
+		return err
+	}
+	return t.send(s.message(e))
+}
+
+// connected is the first socket that can be connected to.
+func (s *syslog) connected() (*socket, error) {
 	var first error
 	for i := range s.sockets {
 		t := &s.sockets[i]
 		err := t.connect()
 		if err == nil {
-			return t.send(s.message(e))
+			return t, nil
 		}
 		if first == nil || !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPROTOTYPE) {
 			first = err
 		}
 	}
-	return first
+	return nil, first
 }
 
 // message writes an entry as Docker's driver does: the process is named by the number of who writes.
