@@ -312,6 +312,9 @@ func (p *mountParser) finish() error {
 		}
 		p.Options = append(p.Options, "nosuid", "nodev", "noexec")
 	}
+	if p.readonly && p.Type == "volume" && p.Source == "" {
+		return fmt.Errorf(`invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes`) // nobody could ever write to it
+	}
 	if p.readonly {
 		p.Options = append(p.Options, "ro")
 	}

@@ -10,3 +10,15 @@ func TestPlaceAlone(t *testing.T) {
 		}
 	}
 }
+
+// A volume that nobody names and nobody can write to is refused, as by Docker.
+func TestReadOnlyWithoutName(t *testing.T) {
+	for s, want := range map[string]bool{
+		"type=volume,dst=/t,readonly": false, "dst=/t,ro": false, "type=volume,dst=/t,readonly=false": true, "type=volume,src=v,dst=/t,readonly": true,
+		"type=tmpfs,dst=/t,ro": true, "type=image,src=i,dst=/t,ro": true,
+	} {
+		if _, err := parseMount(s); (err == nil) != want {
+			t.Errorf("--mount %s: %v", s, err)
+		}
+	}
+}
