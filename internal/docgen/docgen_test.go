@@ -326,11 +326,11 @@ func TestFlagsPage(t *testing.T) {
 }
 
 func TestFlagTable(t *testing.T) {
-	docker, err := ParseReference("# c\ncontainer ls: all,a size,s cluster\nx:\n")
+	docker, err := ParseReference("# c\ncontainer ls: all,a size,s cluster scope\nx:\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	notes, err := ParseNotes("# c\n\n* cluster: later: with | clusters\n* all: Never\ncontainer ls all: Differs\n")
+	notes, err := ParseNotes("# c\n\n* cluster: later: with | clusters\n* all: Never\n* scope: not here: It is of clusters\ncontainer ls all: Differs\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,10 +338,11 @@ func TestFlagTable(t *testing.T) {
 	c.Flags().BoolP("all", "a", false, "list `ALL`")
 	c.Flags().BoolP("size", "s", false, "sizes")
 	c.Flags().Bool("tree", false, "a tree")
+	c.Flags().String("scope", "", "of swarms: refused")
 	c.Flags().Bool("secret", false, "hidden")
 	c.Flags().MarkHidden("secret")
 	const want = "| flag | here | what it does |\n|---|---|---|\n| `-a`, `--all` | done | List ALL. Differs |\n| `--cluster` | later | with \\| clusters |\n" +
-		"| `-s`, `--size` | done | Sizes |\n| `--tree` | kakuri's own | A tree |\n"
+		"| `--scope` | not here | Of swarms: refused. It is of clusters |\n| `-s`, `--size` | done | Sizes |\n| `--tree` | kakuri's own | A tree |\n"
 	if got, err := FlagTable("container ls", c, docker, notes); err != nil || got != want {
 		t.Errorf("%v:\n%s\nwant\n%s", err, got, want)
 	}

@@ -68,7 +68,7 @@ func (n Notes) of(verb, flag string) string {
 // FlagTable lists the flags of one verb: those of Docker's in which kakuri's command has
 // them, by the same names, and then those that Docker lacks. A flag that the command
 // lacks needs a note that says why, which begins with what it is: "later", "not on Linux",
-// "not here".
+// "not here". So does the note of one that it has only to refuse it: "not here".
 func FlagTable(verb string, c *cobra.Command, docker Reference, notes Notes) (string, error) {
 	ref, ok := docker[verb]
 	if !ok {
@@ -99,6 +99,9 @@ func FlagTable(verb string, c *cobra.Command, docker Reference, notes Notes) (st
 		case f.Shorthand != ref[name]:
 			return "", fmt.Errorf("%s: --%s has the short form %q, and Docker's is %q", verb, name, f.Shorthand, ref[name])
 		default:
+			if why, refused := strings.CutPrefix(note, "not here: "); refused {
+				state, note = "not here", why
+			}
 			text = flagText(f, note)
 		}
 		row(&b, name, ref[name], state, text)
