@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"slices"
@@ -246,7 +247,8 @@ func (b *builder) imageRoot() error {
 		user = ""
 	}
 	view, err := s.View(b.ctx, b.rec.chain(), user)
-	if errors.As(err, new(*storage.NoLayerError)) || errors.As(err, new(*storage.CutLayerError)) {
+	// A tar was read to its end when it was stored: one that is shorter now was cut.
+	if errors.As(err, new(*storage.NoLayerError)) || errors.As(err, new(*storage.CutLayerError)) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("image %s: %w: kakuri image check --repair %[1]s fetches it from where the image came from", b.rec.Image, err)
 	}
 	if err != nil {

@@ -114,7 +114,7 @@ func (s *Store) Layer(id digest.Digest) (Layer, error) {
 
 // Put stores a tar while it streams in. want is the diffID it has to have, a [*DigestError] otherwise; empty
 // is whatever it has. A tar that no container could be shown, such as one whose names lead out of it, is refused. On
-// error nothing is stored. A layer that is there already stays, and r is still read to its end and verified.
+// error nothing is stored. A layer that is there already stays, unless it was cut, and r is still read to its end and verified.
 func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer, error) {
 	return s.put(ctx, r, want, nil)
 }
@@ -245,13 +245,18 @@ func (e *early) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// place gives a layer's file its name.
+// place gives a layer's file its name. One of another size that has it is damaged, since its digest is the same: the whole one takes its place.
 func (s *Store) place(t *temp, l Layer) (Layer, error) {
 	unlock, err := s.lock(unix.LOCK_SH)
 	if err != nil {
 		return Layer{}, err
 	}
 	defer unlock()
+	if former, err := s.stat(l.DiffID); err == nil && former.Size != l.Size {
+		if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
+		}
+	}
 	if err := t.place(l.path); err != nil {
 		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
 	}

@@ -68,6 +68,28 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// TestPutOverCut: a layer that was cut is whole again when it comes once more, by an import or a load of what no registry has.
+func TestPutOverCut(t *testing.T) {
+	s := open(t)
+	text := layer(t, "f file "+strings.Repeat("layer", 1000))
+	l, err := s.Put(t.Context(), bytes.NewReader(text), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int64{100, 0} {
+		if err := os.Truncate(l.path, size); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(t.Context(), bytes.NewReader(text), l.DiffID); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(l.path); err != nil || !bytes.Equal(got, text) {
+			t.Errorf("%d of %d bytes, %v", len(got), len(text), err)
+		}
+	}
+	only(t, s.path(layersDir), l.DiffID.Encoded()+".tar")
+}
+
 func TestPutRefuses(t *testing.T) {
 	s := open(t)
 	canceled, cancel := context.WithCancel(t.Context())
