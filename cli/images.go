@@ -61,7 +61,11 @@ in 'debian:*'.`,
 			list = named(list)
 		}
 		if tree {
-			return imageTree(io, list)
+			users, err := e.ImageUsers()
+			if err != nil {
+				return err
+			}
+			return imageTree(io, list, func(i image.Summary) bool { return len(users[i.ID]) > 0 })
 		}
 		rows, err := f.rows(e, list, !noTrunc)
 		if err != nil {
@@ -177,11 +181,11 @@ func imageRows(i image.Summary, digests, cut bool) (rows []imageRow) {
 
 // imageTree prints each image with its platforms below it. A platform whose layers are
 // not here takes no place.
-func imageTree(io IO, list []image.Summary) error {
-	type row struct{ Image, ID, DiskUsage, ContentSize string }
+func imageTree(io IO, list []image.Summary, used func(image.Summary) bool) error {
+	type row struct{ Image, ID, DiskUsage, ContentSize, Extra string }
 	spec := format.Spec{
-		Table: "{{.Image}}\t{{.ID}}\t{{.DiskUsage}}\t{{.ContentSize}}",
-		Heads: map[string]string{"Image": "IMAGE", "ID": "ID", "DiskUsage": "DISK USAGE", "ContentSize": "CONTENT SIZE"},
+		Table: "{{.Image}}\t{{.ID}}\t{{.DiskUsage}}\t{{.ContentSize}}\t{{.Extra}}",
+		Heads: map[string]string{"Image": "IMAGE", "ID": "ID", "DiskUsage": "DISK USAGE", "ContentSize": "CONTENT SIZE", "Extra": "EXTRA"},
 	}
 	var rows []row
 	for _, i := range list {
@@ -200,13 +204,17 @@ func imageTree(io IO, list []image.Summary) error {
 		if name == "" {
 			name = "<untagged>"
 		}
-		rows = append(rows, row{name, format.ID(i.Target.Digest.String()), format.Short(float64(disk)), format.Short(float64(content))})
+		extra := ""
+		if used(i) {
+			extra = "U" // Docker's mark of one in use
+		}
+		rows = append(rows, row{name, format.ID(i.ID.String()), format.Short(float64(disk)), format.Short(float64(content)), extra})
 		for n, v := range i.Variants {
 			branch := "├─ "
 			if n == len(i.Variants)-1 {
 				branch = "└─ "
 			}
-			rows = append(rows, row{branch + platformText(v.Platform), format.ID(v.Descriptor.Digest.String()), format.Short(float64(v.Size)), ""})
+			rows = append(rows, row{branch + platformText(v.Platform), format.ID(v.Descriptor.Digest.String()), format.Short(float64(v.Size)), "", ""})
 		}
 	}
 	return format.Rows(io.Out, spec, format.Options{}, rows)
