@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -250,18 +251,19 @@ func (s *Store) List() (list []Volume, damaged []*DamagedError, err error) {
 // Remove removes a volume, one that cannot be read with force only. used tells who uses it, and is asked while nobody can begin to: see
 // [Store.Lock], which whoever uses a volume has to hold until it can be seen that it does.
 func (s *Store) Remove(name string, force bool, used func(Volume) ([]string, error)) error {
-	gone, err := s.unlink(name, force, used)
+	gone, lock, err := s.unlink(name, force, used)
 	if err != nil {
 		return err
 	}
+	defer unix.Close(lock)
 	return s.removeAll(gone)
 }
 
-// unlink takes a volume's name away, and returns where it is now.
-func (s *Store) unlink(name string, force bool, used func(Volume) ([]string, error)) (gone string, err error) {
+// unlink takes a volume's name away, and returns where it is now: a directory that is locked, by which others know that somebody removes it.
+func (s *Store) unlink(name string, force bool, used func(Volume) ([]string, error)) (gone string, lock int, err error) {
 	unlock, err := s.Lock(true)
 	if err != nil {
-		return "", err
+		return "", -1, err
 	}
 	defer unlock()
 	v, err := s.Get(name)
@@ -269,23 +271,29 @@ func (s *Store) unlink(name string, force bool, used func(Volume) ([]string, err
 		v, err = Volume{Name: name, dir: filepath.Join(s.dir, name)}, nil
 	}
 	if err != nil {
-		return "", err
+		return "", -1, err
 	}
 	users, err := used(v)
 	if err != nil {
-		return "", err
+		return "", -1, err
 	}
 	if len(users) > 0 {
-		return "", &InUseError{name, users}
+		return "", -1, &InUseError{name, users}
 	}
 	if err := v.detach(); err != nil && !errors.Is(err, os.ErrNotExist) { // where its directory of files is gone
-		return "", err
+		return "", -1, err
+	}
+	if lock, err = files.LockDir(v.dir, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock = -1 // it is no directory, say: then a sweep goes to it as well
 	}
 	gone = s.dir + "/.rm-" + files.NewID()
-	if err := os.Rename(v.dir, gone); err != nil {
-		return "", err
+	if err = os.Rename(v.dir, gone); err == nil {
+		err = files.SyncDir(s.dir)
 	}
-	return gone, files.SyncDir(s.dir)
+	if err != nil {
+		unix.Close(lock)
+	}
+	return gone, lock, err
 }
 
 // InUseError is a volume that containers have. Its text is Docker's.
@@ -300,40 +308,54 @@ func (e *InUseError) Error() string {
 
 // Sweep removes what killed processes left, and returns its names.
 func (s *Store) Sweep() ([]string, error) {
-	left, err := s.left()
-	if len(left) == 0 || err != nil {
-		return nil, err
-	}
-	unlock, err := s.Lock(true)
-	if err != nil {
-		return nil, err
-	}
+	left, unlock, err := s.left()
 	defer unlock()
-	if left, err = s.left(); err != nil { // nobody makes one now
-		return nil, err
-	}
 	var errs []error
 	for _, name := range left {
 		errs = append(errs, s.removeAll(filepath.Join(s.dir, name)))
 	}
-	return left, errors.Join(errs...)
+	return left, errors.Join(append(errs, err)...)
 }
 
 // Left lists what [Store.Sweep] would remove.
 func (s *Store) Left() ([]string, error) {
-	if list, err := s.left(); len(list) == 0 || err != nil {
-		return nil, err
-	}
-	unlock, err := s.Lock(true) // nobody makes one meanwhile
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	return s.left()
+	left, unlock, err := s.left()
+	unlock()
+	return left, err
 }
 
-// left lists that, and what another process is about to make or remove.
-func (s *Store) left() (list []string, err error) {
+// left lists that, and keeps others from making a volume, or from removing the same, until unlock.
+func (s *Store) left() (list []string, unlock func(), err error) {
+	unlock = func() {}
+	if list, err = s.halves(); len(list) == 0 || err != nil {
+		return nil, unlock, err
+	}
+	exclusive, err := s.Lock(true)
+	if err != nil {
+		return nil, unlock, err
+	}
+	var locks []int
+	unlock = func() {
+		for _, fd := range locks {
+			unix.Close(fd)
+		}
+		exclusive()
+	}
+	if list, err = s.halves(); err != nil { // nobody makes one now
+		return nil, unlock, err
+	}
+	list = slices.DeleteFunc(list, func(name string) bool {
+		fd, err := files.LockDir(filepath.Join(s.dir, name), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			locks = append(locks, fd)
+		}
+		return errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) // somebody removes it, or has
+	})
+	return list, unlock, nil
+}
+
+// halves lists what was begun to be made, or to be removed.
+func (s *Store) halves() (list []string, err error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil

@@ -154,7 +154,7 @@ func TestTogether(t *testing.T) {
 			n++
 		}
 	}
-	if left, err := s.left(); n != 1 || len(left) != 0 || err != nil {
+	if left, err := s.halves(); n != 1 || len(left) != 0 || err != nil {
 		t.Errorf("%d made it; left %v, %v", n, left, err)
 	}
 }
@@ -365,7 +365,7 @@ func TestImportHostile(t *testing.T) {
 			t.Errorf("%s: refused (%v), and the volume has now %s", a.Name, err, after)
 		}
 		canary.Check(t)
-		if left, err := s.left(); len(left) != 0 || err != nil {
+		if left, err := s.halves(); len(left) != 0 || err != nil {
 			t.Errorf("%s left %v, %v", a.Name, left, err)
 		}
 	}
@@ -567,5 +567,26 @@ func TestDamaged(t *testing.T) {
 				t.Error("it is still there")
 			}
 		})
+	}
+}
+
+// TestSweepBesideRemove: a volume that somebody is removing is not left of anybody, and a sweep does not go to it as well.
+func TestSweepBesideRemove(t *testing.T) {
+	s := store(t)
+	create(t, s, Config{Name: "db"})
+	looked := false
+	s.RemoveAll = func(path string) error {
+		looked = true
+		other := Open(s.dir)
+		if left, err := other.Left(); err != nil || len(left) != 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+		if gone, err := other.Sweep(); err != nil || len(gone) != 0 || !exists(path) {
+			t.Errorf("swept: %v, %v", gone, err)
+		}
+		return os.RemoveAll(path)
+	}
+	if err := s.Remove("db", false, func(Volume) ([]string, error) { return nil, nil }); err != nil || !looked {
+		t.Error(err)
 	}
 }
