@@ -1008,3 +1008,25 @@ func TestNameIsKnownUntilItIsGone(t *testing.T) {
 		t.Errorf("left: %v, %v", list, err)
 	}
 }
+
+// TestSweepBesideCreate: a network that is made while a sweep looks at others keeps its name, and one that is removed then is no half of one.
+func TestSweepBesideCreate(t *testing.T) {
+	db := open(t)
+	n, goes := create(t, db, small("n", "10.0.0.0/24")), create(t, db, small("goes", "10.0.1.0/24"))
+	if _, err := db.Lease(n, container(1), netip.Addr{}, netip.IPv4); err != nil {
+		t.Fatal(err)
+	}
+	var meanwhile Network
+	left, err := db.Left(func(string) bool {
+		if meanwhile.ID == "" {
+			meanwhile = create(t, db, small("meanwhile", "10.0.2.0/24"))
+			if err := errors.Join(os.Remove(db.dir(goes.ID)+"/network.json"), os.Remove(db.dir(goes.ID)+"/leases"), os.Remove(db.dir(goes.ID)), os.Remove(db.names()+"/goes")); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	})
+	if err != nil || len(left) != 0 || meanwhile.ID == "" {
+		t.Errorf("%v: %+v", err, left)
+	}
+}

@@ -70,6 +70,9 @@ func (db *DB) left(alive func(string) bool) (left []Left, unlock func(), err err
 		return left, unlock, err
 	}
 	unlocks = append(unlocks, u)
+	if ids, err = db.ids(); err != nil { // until now networks came and went
+		return left, unlock, err
+	}
 	halves, err := db.halves(ids, alive)
 	return append(left, halves...), unlock, err
 }
