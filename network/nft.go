@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network/netlink"
@@ -53,6 +54,7 @@ func transaction(s *nfSocket, work func() ([]nftMessage, error)) error {
 // AddBridge has the table be there, whole, with a bridge in it as b says, and the bridge let pass by dockerd's rules and firewalld, where
 // they are. When all is so already it changes nothing.
 func (r *Rules) AddBridge(b plan.Bridge) error {
+	defer r.busy()()
 	if err := r.write("bridges", b.Device, bridgeRecord(b)); err != nil {
 		return err
 	}
@@ -121,6 +123,7 @@ func (r *Rules) RemoveBridge(device string) error {
 	if err := checkName(device); err != nil {
 		return err
 	}
+	defer r.busy()()
 	if err := r.remove("bridges", device); err != nil {
 		return err
 	}
@@ -207,6 +210,7 @@ func (r *Rules) Publish(owner string, ports []plan.Publish) (err error) {
 	if err := checkName(owner); err != nil {
 		return err
 	}
+	defer r.busy()()
 	before, err := r.readPorts(owner)
 	if err != nil {
 		return err
@@ -354,6 +358,7 @@ func (r *Rules) Unpublish(owner string) error {
 	if err := checkName(owner); err != nil {
 		return err
 	}
+	defer r.busy()()
 	ports, err := r.readPorts(owner)
 	if err != nil {
 		return err
@@ -486,13 +491,58 @@ func (r *Rules) dropTemporary(kind, name string) {
 }
 
 // Check says what the table has not that the records have, or that its rules are not those that belong there; nothing
-// when all is as it should be.
+// when all is as it should be. A record comes before its elements and goes before them: who is at it meanwhile is waited for, and where they come and go all the time
+// nothing is said.
 func (r *Rules) Check() (faults []string, err error) {
 	s, err := openNetfilter()
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
+	for range 100 {
+		before, err := s.generation()
+		if err != nil {
+			return nil, err
+		}
+		if faults, err = r.check(s); err != nil || len(faults) == 0 {
+			return nil, err
+		}
+		idle := r.idle() // first: who has come to the end has changed the rules
+		after, err := s.generation()
+		if err != nil {
+			return nil, err
+		}
+		if idle && after == before {
+			return faults, nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, nil
+}
+
+// busy says, until done, that records and the table are not the same.
+func (r *Rules) busy() (done func()) {
+	fd, err := files.LockDir(r.dir, unix.LOCK_SH)
+	if errors.Is(err, fs.ErrNotExist) && os.MkdirAll(r.dir, 0o700) == nil {
+		fd, err = files.LockDir(r.dir, unix.LOCK_SH)
+	}
+	if err != nil {
+		return func() {} // a look may tell too much
+	}
+	return func() { unix.Close(fd) }
+}
+
+// idle reports whether nobody has said so.
+func (r *Rules) idle() bool {
+	fd, err := files.LockDir(r.dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return !errors.Is(err, unix.EWOULDBLOCK)
+}
+
+// check is one look of Check.
+func (r *Rules) check(s *nfSocket) (faults []string, err error) {
 	wanted, devices, err := r.records()
 	if err != nil || len(wanted) == 0 {
 		return nil, err
@@ -602,15 +652,14 @@ func whoseMatters(e nftElement) nftElement {
 // Repair puts the table back as the records have it, if it is not so, and says whether it did. Elements of owners that the
 // records do not know, another engine's, stay.
 func (r *Rules) Repair() (bool, error) {
-	faults, err := r.Check()
-	if err != nil || len(faults) == 0 {
-		return false, err
-	}
 	s, err := openNetfilter()
 	if err != nil {
 		return false, err
 	}
 	defer s.close()
+	if faults, err := r.check(s); err != nil || len(faults) == 0 {
+		return false, err
+	}
 	if err := transaction(s, func() ([]nftMessage, error) { return r.whole(s) }); err != nil {
 		return false, fmt.Errorf("table inet %s: %w", NftTable, err)
 	}

@@ -1509,3 +1509,45 @@ func TestPortElements(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckBesideChange: what somebody has written down and is about to put into the table, or has taken out before its record, is not missing.
+func TestCheckBesideChange(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		s.bridges(bridgeA)
+		s.shell("nft flush ruleset")
+		done := s.rules.busy()
+		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+			t.Errorf("while somebody is at it: %v, %v", faults, err)
+		}
+		done()
+		if faults, err := s.rules.Check(); err != nil || len(faults) == 0 {
+			t.Errorf("when nobody is: %v, %v", faults, err)
+		}
+		s.bridges(bridgeA)
+		end, ended := make(chan bool), make(chan error, 1)
+		go func() {
+			for {
+				select {
+				case <-end:
+					ended <- nil
+					return
+				default:
+				}
+				if err := errors.Join(s.rules.Publish("a1", ports("tcp 0.0.0.0:8080 10.0.1.11:80")), s.rules.Unpublish("a1")); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		for range 100 {
+			if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
+				t.Errorf("beside ports that come and go: %v, %v", faults, err)
+				break
+			}
+		}
+		close(end)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
