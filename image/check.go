@@ -44,7 +44,7 @@ func (s *Store) Check(ctx context.Context, deep bool) ([]Finding, error) {
 	return s.leftOver(ctx)
 }
 
-// leftOver lists what nobody needs. What somebody is adding, nobody needs yet.
+// leftOver lists what nobody needs. What somebody is adding, nobody needs yet; and where a sweep is due, somebody comes to it.
 func (s *Store) leftOver(ctx context.Context) (found []Finding, err error) {
 	unlock, err := s.lock(ctx, "adding", unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -54,6 +54,9 @@ func (s *Store) leftOver(ctx context.Context) (found []Finding, err error) {
 		return nil, err
 	}
 	defer unlock()
+	if _, err := os.Lstat(s.path(unswept)); err == nil {
+		return nil, nil
+	}
 	blobs, _, err := s.used()
 	if err != nil {
 		return nil, err

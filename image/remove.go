@@ -42,7 +42,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		}
 	}
 	var gone removal
-	err := s.change(ctx, func(list []root) (left []root, err error) {
+	err := s.takeOff(ctx, func(list []root) (left []root, err error) {
 		i, err := s.find(ref)
 		if err != nil {
 			return nil, err
@@ -186,7 +186,7 @@ func (s *Store) tellRemoved(i Image, list []Removed) {
 // removePlatforms takes the images of some platforms out of an index: a manifest that is not there is one that was not pulled.
 func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	var out []Removed
-	err := s.change(ctx, func(list []root) ([]root, error) {
+	err := s.takeOff(ctx, func(list []root) ([]root, error) {
 		i, err := s.find(ref)
 		if err != nil {
 			return nil, err
@@ -362,7 +362,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 		}
 	}
 	var lost []func()
-	err := s.change(ctx, func(list []root) ([]root, error) {
+	err := s.takeOff(ctx, func(list []root) ([]root, error) {
 		images := s.imagesOf(list)
 		keep, err := filters.compile(images)
 		if err != nil {
@@ -394,17 +394,34 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	return out, err
 }
 
+// takeOff is change that takes away names, by who sweeps after it. A sweep is due from before the change on, and none comes between: who looks meanwhile for what is
+// left finds that.
+func (s *Store) takeOff(ctx context.Context, edit func([]root) ([]root, error)) error {
+	unlock, err := s.lock(ctx, "adding", unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_ = s.due() // on a full disk who looks tells of what goes
+	return s.change(ctx, edit)
+}
+
+// due says that a sweep is to come.
+func (s *Store) due() error {
+	f, err := os.OpenFile(s.path(unswept), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("images: %w", err)
+	}
+	return f.Close()
+}
+
 // Sweep removes what nothing leads to from the names of index.json: blobs, layers, what killed processes left. While somebody adds
 // to the store it does nothing, and who adds does it at the end: no blob is lost that is used, none is kept for good
 // that nobody uses. Where a manifest or config is damaged it does nothing, too, since nobody knows what it needs.
 func (s *Store) Sweep(ctx context.Context) (Swept, error) {
 	unlock, err := s.lock(ctx, "adding", unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		f, err := os.OpenFile(s.path(unswept), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return Swept{}, fmt.Errorf("images: %w", err)
-		}
-		return Swept{}, f.Close()
+		return Swept{}, s.due()
 	}
 	if err != nil {
 		return Swept{}, err

@@ -164,7 +164,7 @@ func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	}, nil
 }
 
-// unswept is a file that is there where a sweep found somebody adding: who is the last to add sweeps instead.
+// unswept is a file that is there where a sweep is due: somebody has taken names off and comes to it, or found others adding, the last of whom sweeps instead.
 const unswept = "unswept"
 
 // replace writes a file whole: nobody ever sees a part of it, after a power cut either.

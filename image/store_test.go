@@ -823,3 +823,34 @@ func TestRemoveByDigest(t *testing.T) {
 	pull(byDigest)
 	remove(byDigest, byDigest, "deleted")
 }
+
+// TestCheckBesideRemove: what a removal is about to sweep is not left of a killed command.
+func TestCheckBesideRemove(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	s := newStore(t, nil)
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.takeOff(t.Context(), func([]root) ([]root, error) { return nil, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.leftOver(t.Context()); err != nil || len(found) > 0 {
+		t.Errorf("%v: %v", err, found)
+	}
+	if swept, err := s.Sweep(t.Context()); err != nil || len(swept.Blobs) == 0 {
+		t.Errorf("%v: %+v", err, swept)
+	}
+	if err := s.due(); err != nil {
+		t.Fatal(err)
+	}
+	// No sweep comes between that and the change.
+	err := s.takeOff(t.Context(), func([]root) ([]root, error) {
+		_, err := s.Sweep(t.Context())
+		_, due := os.Lstat(s.path(unswept))
+		return nil, errors.Join(err, due)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
