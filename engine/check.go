@@ -208,17 +208,23 @@ func (k *check) cables() error {
 		})
 	}
 	for _, c := range cables {
-		text, err := d.Unplugged(c.Endpoint)
-		if err != nil {
+		if err := k.cable(d, c); err != nil {
 			return err
 		}
-		if text != "" && k.e.stillAt(c) {
-			k.find(container(c.ID), "on network "+c.Endpoint.Network+": "+text, func() error {
-				one := []cable{c}
-				defer k.e.hold(one)()
-				return one[0].plug(context.Background(), d)
-			})
-		}
+	}
+	return err
+}
+
+// cable finds one that is not at its bridge, of a container that nobody connects or takes from a network meanwhile.
+func (k *check) cable(d *network.Doer, c cable) error {
+	one := []cable{c}
+	defer k.e.hold(one)()
+	if !one[0].Held {
+		return nil
+	}
+	text, err := d.Unplugged(c.Endpoint)
+	if err == nil && text != "" && k.e.stillAt(c) {
+		k.find(container(c.ID), "on network "+c.Endpoint.Network+": "+text, func() error { return one[0].plug(context.Background(), d) })
 	}
 	return err
 }
@@ -264,10 +270,10 @@ func (e *Engine) cablesOf(id string) (cables []cable) {
 	return cables
 }
 
-// stillAt reports whether a cable's container has not ended meanwhile.
+// stillAt reports whether a cable's container has not begun to end meanwhile.
 func (e *Engine) stillAt(c cable) bool {
 	now, err := e.read(e.find(c.ID))
-	return err == nil && now.Active() && now.Witness() == c.Process && c.Process.Alive()
+	return err == nil && now.Active() && now.Witness() == c.Process && !ending(c.Process)
 }
 
 // hold keeps other commands from connecting the containers of cables, and from taking them from networks, as far as none is at it, until it is let go. A
@@ -321,7 +327,8 @@ func (c cable) plug(ctx context.Context, d *network.Doer) error {
 	return d.Reconnect(ctx, c.Process.PID, c.ID, n)
 }
 
-// layers finds what is left of layers and of containers in the storage room.
+// layers finds what is left of layers in the storage room. What containers have written that went with --rm the next command takes away, and so does the repair: it is
+// found where that cannot be done.
 func (k *check) layers() error {
 	if !exists(k.e.data + "/layers") {
 		return nil
@@ -330,7 +337,12 @@ func (k *check) layers() error {
 	if err != nil {
 		return err
 	}
-	list, err := s.Problems(func(id string) bool { return !files.IsID(id) || k.e.find(id) != "" })
+	if k.repair {
+		if err := k.e.sweepStorage(); err != nil {
+			k.find("containers", "what they wrote, or the mount of their image, is left of some that are no more", func() error { return err })
+		}
+	}
+	list, err := s.Problems()
 	for _, p := range list {
 		k.find(p.Object, p.Text, p.Mend)
 	}
@@ -350,16 +362,9 @@ func free(dir string) bool {
 
 // creating finds containers that nobody makes, or removes, any more.
 func (k *check) creating() error {
-	list, err := files.ListOwn(k.e.creating())
-	for _, id := range list {
-		if !files.IsID(id) {
-			continue
-		}
-		if dir, err := os.Readlink(k.e.creating() + "/" + id); err == nil && free(dir) && !monitor.Attended(k.e.dir, id) {
-			k.find(container(id), "it is half made, or half removed, and nobody is at it any more", func() error { return k.e.sweepHalf(id) })
-		}
-	}
-	return ignoreMissing(err)
+	return k.e.eachHalf(func(id string, mend func() error) {
+		k.find(container(id), "it is half made, or half removed, and nobody is at it any more", mend)
+	})
 }
 
 // monitors finds containers that have lost their monitor.
@@ -370,7 +375,7 @@ func (k *check) monitors() error {
 	}
 	lost, err := k.e.displaced(placed)
 	for _, id := range lost {
-		if c, err := k.e.read(k.e.find(id)); err == nil && c.Active() {
+		if k.e.isDisplaced(id) {
 			k.find(container(id), "it runs, and its monitor's directory is gone", func() error { return k.e.adopt(id) })
 		}
 	}
@@ -382,15 +387,29 @@ func (k *check) monitors() error {
 		id, half := strings.CutPrefix(id, ".")
 		switch {
 		case !files.IsID(id) || half && exists(k.e.creating()+"/"+id):
-		case half && free(monitor.Place(k.e.dir, "."+id)):
-			k.find(container(id), "a monitor was killed at its first step", func() error { return os.RemoveAll(monitor.Place(k.e.dir, "."+id)) })
-		case !half && !monitor.Attended(k.e.dir, id):
+		case half:
+			k.firstStep(id)
+		case k.e.isOrphan(id):
 			k.find(container(id), "its monitor was killed", func() error { return k.e.adopt(id) })
-		case !half && k.e.dirOf(id) == "" && !exists(k.e.creating()+"/"+id) && monitor.Attended(k.e.dir, id):
+		case k.e.dirOf(id) == "" && !exists(k.e.creating()+"/"+id) && monitor.Attended(k.e.dir, id) && exists(k.e.dir+"/runtime/"+id): // which a monitor takes away before that
 			k.find(container(id), "it runs, and its directory is gone", func() error { return k.e.removeDamaged(context.Background(), id) })
 		}
 	}
 	return ignoreMissing(err)
+}
+
+// firstStep finds the place of a monitor that has not come to have it.
+func (k *check) firstStep(id string) {
+	if dir := k.e.find(id); dir != "" {
+		lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			return // somebody starts it
+		}
+		defer lock.Close()
+	}
+	if place := monitor.Place(k.e.dir, "."+id); free(place) && exists(place) {
+		k.find(container(id), "a monitor was killed at its first step", func() error { return os.RemoveAll(place) })
+	}
 }
 
 // paused finds containers that stand still for a command that was killed.
@@ -407,18 +426,7 @@ func (k *check) intents() error {
 
 // removed finds containers that were to be removed at their end.
 func (k *check) removed() error {
-	list, err := files.List(k.e.homes()[0])
-	for _, id := range list {
-		dir := k.e.homes()[0] + "/" + id
-		if !files.IsID(id) || exists(monitor.Place(k.e.dir, id)) || exists(k.e.creating()+"/"+id) || !free(dir) {
-			continue
-		}
-		if c, err := k.e.read(dir); err == nil && c.stays() {
-			continue
-		}
-		k.find(container(id), "it was to be removed when it ended", k.e.sweepRemoved)
-	}
-	return ignoreMissing(err)
+	return k.e.eachRemoved(func(id string, mend func() error) { k.find(container(id), "it was to be removed when it ended", mend) })
 }
 
 // containers finds directories whose record cannot be read or has no name, and files that were being written.
@@ -447,40 +455,71 @@ func cause(err error) error {
 }
 
 func (k *check) directory(dir, id string) {
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) {
+		return // somebody is at it, or it is gone
+	}
+	if err == nil {
+		defer lock.Close()
+	}
 	c, err := k.e.read(dir)
-	var syntax *json.SyntaxError
-	switch {
-	case errors.Is(err, os.ErrNotExist) && exists(dir) && free(dir), errors.As(err, &syntax): // as a power failure leaves it
-		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", cause(err)), func() error { return k.e.removeDamaged(context.Background(), id) })
-		return
-	case errors.As(err, new(ErrDamaged)): // by a person, or a later version: what it has written may be worth something
-		k.find(container(id), fmt.Sprintf("its record cannot be read: %v", cause(err)), func() error {
-			return fmt.Errorf("kakuri rm -f %s removes it, with what it has written", files.ShortID(id))
-		})
-		return
-	case err != nil:
+	var reserved [2]error // its name and its range of ids, as far as they are missing
+	var to string
+	if err == nil {
+		to, reserved[0] = files.ReservedFor(k.e.names() + "/" + c.Name)
+		if c.Slot >= 0 && !exists(k.e.ids()+"/"+strconv.Itoa(c.Slot)) {
+			reserved[1] = os.ErrNotExist
+		}
+	}
+	if k.e.leaving(dir) { // after what is found missing
 		return
 	}
-	if to, err := files.ReservedFor(k.e.names() + "/" + c.Name); errors.Is(err, os.ErrNotExist) {
-		k.find(container(id), "its name "+c.Name+" is not reserved", func() error { return files.Reserve(id, k.e.names()+"/"+c.Name) })
-	} else if err == nil && to != id {
-		k.find(container(id), fmt.Sprintf("its name %s is that of container %s", c.Name, files.ShortID(to)), func() error {
-			return errors.New("rename one of them")
-		})
-	} else if err != nil && !files.Scarce(err) { // it is no link: nobody's, and in the way
-		k.find(container(id), "its name "+c.Name+" is not reserved: something else is in the place", func() error {
-			place := k.e.names() + "/" + c.Name
-			return errors.Join(files.RemoveAll(place), files.Reserve(id, place))
-		})
+	if err != nil {
+		k.unreadable(lock, id, err)
+		return
 	}
-	if slot := strconv.Itoa(c.Slot); c.Slot >= 0 && !exists(k.e.ids()+"/"+slot) {
-		k.find(container(id), "its range of ids is not reserved", func() error { return files.Reserve(id, k.e.ids()+"/"+slot) })
-	}
+	k.reserved(&c, to, reserved)
 	left, _ := filepath.Glob(dir + "/*.new")
 	for _, name := range left {
-		if free(dir) && !monitor.Attended(k.e.dir, id) {
+		if !monitor.Attended(k.e.dir, id) && exists(name) {
 			k.find(container(id), "half of a file is left: "+filepath.Base(name), func() error { return removeIfThere(name) })
 		}
+	}
+}
+
+// unreadable finds a container whose record cannot be read, and whose lock this is.
+func (k *check) unreadable(lock *os.File, id string, err error) {
+	text := fmt.Sprintf("its record cannot be read: %v", cause(err))
+	switch {
+	case errors.Is(err, os.ErrNotExist), errors.As(err, new(*json.SyntaxError)): // as a power failure leaves it
+		k.find(container(id), text, func() error {
+			lock.Close()
+			return k.e.removeDamaged(context.Background(), id)
+		})
+	case errors.As(err, new(ErrDamaged)): // by a person, or a later version: what it has written may be worth something
+		k.find(container(id), text, func() error {
+			return fmt.Errorf("kakuri rm -f %s removes it, with what it has written", files.ShortID(id))
+		})
+	}
+}
+
+// reserved finds what a container has not reserved: for whom its name is, and why that and its range of ids could not be read.
+func (k *check) reserved(c *Container, to string, missing [2]error) {
+	place := k.e.names() + "/" + c.Name
+	switch err := missing[0]; {
+	case errors.Is(err, os.ErrNotExist):
+		k.find(container(c.ID), "its name "+c.Name+" is not reserved", func() error { return files.Reserve(c.ID, place) })
+	case err == nil && to != c.ID:
+		k.find(container(c.ID), fmt.Sprintf("its name %s is that of container %s", c.Name, files.ShortID(to)), func() error {
+			return errors.New("rename one of them")
+		})
+	case err != nil && !files.Scarce(err): // it is no link: nobody's, and in the way
+		k.find(container(c.ID), "its name "+c.Name+" is not reserved: something else is in the place", func() error {
+			return errors.Join(files.RemoveAll(place), files.Reserve(c.ID, place))
+		})
+	}
+	if missing[1] != nil {
+		k.find(container(c.ID), "its range of ids is not reserved", func() error { return files.Reserve(c.ID, k.e.ids()+"/"+strconv.Itoa(c.Slot)) })
 	}
 }
 
@@ -504,10 +543,15 @@ func (e *Engine) stale(found func(object, text string, mend func() error)) error
 		}
 		for _, name := range list {
 			id, err := files.ReservedFor(dir + "/" + name)
-			if err == nil && !exists(e.homes()[0]+"/"+id) && !exists(e.homes()[1]+"/"+id) && !exists(e.creating()+"/"+id) {
-				found(what+name, "it is reserved for a container that there is not", func() error { return e.giveBack(dir, name, id) })
-			} else if is := e.nameOf(id); err == nil && dir == e.names() && is != name && is != "" {
-				found(what+name, "a rename that did not come to its end reserved it for container "+is, func() error { return e.giveBack(dir, name, id) })
+			if err != nil {
+				continue
+			}
+			if !exists(e.homes()[0]+"/"+id) && !exists(e.homes()[1]+"/"+id) && !exists(e.creating()+"/"+id) {
+				if isReserved(dir+"/"+name, id) { // a monitor that removes its container gives back first
+					found(what+name, "it is reserved for a container that there is not", func() error { return e.giveBack(dir, name, id) })
+				}
+			} else if dir == e.names() {
+				e.staleName(name, id, found)
 			}
 		}
 	}
@@ -525,36 +569,47 @@ func (e *Engine) sweepNames() error {
 	return errors.Join(append(errs, err)...)
 }
 
-// nameOf is the name of a container that nobody is changing; empty where somebody is, or there is none.
-func (e *Engine) nameOf(id string) string {
+// staleName calls found for a name that a container has reserved and not got, unless somebody is changing it.
+func (e *Engine) staleName(name, id string, found func(object, text string, mend func() error)) {
 	dir := e.find(id)
 	if dir == "" {
-		return ""
+		return
 	}
-	lock, err := lockDir(dir, unix.LOCK_SH|unix.LOCK_NB)
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
-		return ""
+		return
 	}
 	defer lock.Close()
-	c, err := e.read(dir)
-	if err != nil {
-		return ""
+	if c, err := e.read(dir); err == nil && c.Name != name && isReserved(e.names()+"/"+name, id) {
+		found("name "+name, "a rename that did not come to its end reserved it for container "+c.Name, func() error { return e.giveBack(e.names(), name, id) })
 	}
-	return c.Name
+}
+
+// isReserved reports whether a link is one by which an id has reserved something.
+func isReserved(link, id string) bool {
+	to, err := files.ReservedFor(link)
+	return err == nil && to == id
 }
 
 // states finds what the room below keeps of containers that there are not.
 func (k *check) states() error {
 	list, err := files.ListOwn(k.e.dir + "/runtime")
 	for _, id := range list {
-		if files.IsID(id) && k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(k.e.dir+"/runtime/"+id) && !monitor.Attended(k.e.dir, id) {
-			k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })
+		if files.IsID(id) {
+			k.state(id)
 		}
 		if id, is := strings.CutSuffix(id, monitor.StandIn("")); is && files.IsID(id) {
 			k.standIn(id)
 		}
 	}
 	return ignoreMissing(err)
+}
+
+func (k *check) state(id string) {
+	state := k.e.dir + "/runtime/" + id
+	if k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(state) && !monitor.Attended(k.e.dir, id) && exists(state) { // else it has gone meanwhile
+		k.find(container(id), "its processes and its control group are left of it", func() error { return k.e.forget(id) })
+	}
 }
 
 // standIn finds what a killed cp, or the like, has left of the process that it had for a container that did not run.

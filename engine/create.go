@@ -207,8 +207,23 @@ func (e *Engine) withVolumes(ctx context.Context, c *Container) error {
 func (e *Engine) finished(c *Container) error { return removeIfThere(e.creating() + "/" + c.ID) }
 
 // discard takes away a container that was not made, or is to be removed: what it may have reserved last but one, so that a killed discard is
-// found again. Of one that cannot be removed as a whole they stay, for the next sweep.
+// found again. Of one that cannot be removed as a whole they stay, for the next sweep. Who looks for what is left waits for that.
 func (e *Engine) discard(c *Container) error {
+	defer e.amongMakers()()
+	return e.discardAlone(c)
+}
+
+// amongMakers keeps who looks for what is left away until done. Without it they only tell too early.
+func (e *Engine) amongMakers() (done func()) {
+	making, err := e.lockMaking(unix.LOCK_SH)
+	if err != nil {
+		return func() {}
+	}
+	return func() { making.Close() }
+}
+
+// discardAlone is discard by who keeps them away.
+func (e *Engine) discardAlone(c *Container) error {
 	errs := []error{e.release(c, true), files.RemoveAll(c.dir)}
 	if errs[1] != nil {
 		return errors.Join(errs...)

@@ -100,7 +100,9 @@ func (e *Engine) eachIntent(found func(id string, mend func() error)) error {
 func (e *Engine) oneIntent(id, name string, found func(id string, mend func() error)) {
 	dir := e.find(id)
 	if dir == "" {
-		found(id, func() error { return e.dropIntent(id, name) })
+		if exists(e.intents() + "/" + name) { // else it was done before the container went
+			found(id, func() error { return e.dropIntent(id, name) })
+		}
 		return
 	}
 	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)

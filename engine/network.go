@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sort"
 	"strings"
@@ -643,11 +644,37 @@ func (e *Engine) NetworkPrune(ctx context.Context, f Filters) (removed []string,
 
 // begunOrLocked reports whether a container may have addresses, and the mount of its image: it runs, or somebody is about to start it.
 func (e *Engine) begunOrLocked(id string) bool {
-	if exists(monitor.Place(e.dir, id)) {
-		return true
-	}
+	// In this order: who starts one has its lock until its monitor has a place.
 	dir := e.find(id)
-	return dir != "" && !free(dir)
+	return dir != "" && !free(dir) || exists(monitor.Place(e.dir, id))
+}
+
+// begun is begunOrLocked, and keeps those for whom it says no from being started until done: what they left is taken away meanwhile.
+func (e *Engine) begun() (is func(id string) bool, done func()) {
+	locks := map[string]*os.File{} // nil of one that is no more
+	is = func(id string) bool {
+		if _, asked := locks[id]; asked {
+			return false
+		}
+		var lock *os.File
+		if dir := e.find(id); dir != "" {
+			var err error
+			if lock, err = lockDir(dir, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+				return true
+			}
+		}
+		if exists(monitor.Place(e.dir, id)) {
+			lock.Close()
+			return true
+		}
+		locks[id] = lock
+		return false
+	}
+	return is, func() {
+		for _, lock := range locks {
+			lock.Close()
+		}
+	}
 }
 
 // placed are the containers that have a place for their monitor, in order: those that run, or are being started.
@@ -672,9 +699,11 @@ func (e *Engine) sweepNetworks() error {
 	if err != nil {
 		return err
 	}
-	alive := func(id string) bool { return placed.has(id) || e.begunOrLocked(id) }
+	begun, done := e.begun()
+	defer done()
+	alive := func(id string) bool { return placed.has(id) || begun(id) }
 	if e.rootless() {
-		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink(), e.healWorld())
+		return errors.Join(e.netdb().Sweep(alive), e.sweepUplink(begun), e.healWorld())
 	}
 	if err := e.netdb().Sweep(alive); err != nil || !exists(e.dir+"/rules") {
 		return err

@@ -172,7 +172,7 @@ func TestNetworkHurt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := e.Check(ctx, true); err != nil || len(found) != 1 || found[0].Mended || !strings.Contains(found[0].Error, "another command is at the container") {
+	if found, err := e.Check(ctx, true); err != nil || len(found) != 0 {
 		t.Errorf("beside another command Check finds %+v, %v", found, err)
 	}
 	lock.Close()

@@ -253,7 +253,15 @@ func (e *Engine) lacks(dir string) bool {
 		return false
 	}
 	_, err := e.read(dir)
-	return errors.Is(err, os.ErrNotExist) && exists(dir)
+	return errors.Is(err, os.ErrNotExist) && !e.leaving(dir)
+}
+
+// leaving reports whether the directory of a container goes, or is gone: a monitor takes one with --rm away without its lock, first what is reserved for it, then the
+// directory, and its own place after all else. Who asks has found something missing before.
+func (e *Engine) leaving(dir string) bool {
+	home, id := filepath.Split(dir)
+	ended := filepath.Clean(home) == filepath.Clean(e.homes()[0]) && monitor.Attended(e.dir, id) && !exists(e.dir+"/runtime/"+id)
+	return ended || !exists(dir)
 }
 
 // resolve finds the id of a reference.

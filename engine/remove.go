@@ -201,25 +201,25 @@ func (e *Engine) sweepBeforeStart() error {
 }
 
 // sweepCreating takes away containers that nobody makes, or removes, any more.
-func (e *Engine) sweepCreating() error {
+func (e *Engine) sweepCreating() error { return mendEach(e.eachHalf, "half made") }
+
+// eachHalf calls found for each container that nobody makes, or removes, any more, and has it taken away, or be there as a whole, by mend.
+func (e *Engine) eachHalf(found func(id string, mend func() error)) error {
 	list, err := files.ListOwn(e.creating())
 	if err != nil || len(list) == 0 {
 		return ignoreMissing(err)
 	}
 	var errs []error
 	for _, id := range list {
-		if !files.IsID(id) {
-			continue
-		}
-		if err := e.sweepHalf(id); err != nil {
-			errs = append(errs, fmt.Errorf("container %s, half made: %w", files.ShortID(id), err))
+		if files.IsID(id) {
+			errs = append(errs, e.oneHalf(id, found))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (e *Engine) sweepHalf(id string) error {
-	// Who is just beginning has not locked its directory yet.
+func (e *Engine) oneHalf(id string, found func(id string, mend func() error)) error {
+	// Who is just beginning has not locked its directory yet, and who discards has none any more.
 	making, err := e.lockMaking(unix.LOCK_EX | unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil // the next command looks again
@@ -232,33 +232,42 @@ func (e *Engine) sweepHalf(id string) error {
 	if err != nil {
 		return ignoreMissing(err)
 	}
-	c := Container{dir: dir}
-	c.ID, c.Slot = id, -1
 	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return nil // it is being made
 	case err == nil:
 		defer lock.Close()
-		if now, err := e.read(dir); err == nil {
-			if now.Status != monitor.Creating && now.Status != monitor.Removing && exists(monitor.Place(e.dir, id)) {
-				return e.finished(&now) // its maker was killed when all was done
-			}
-			c = now
-		}
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
-	if monitor.Attended(e.dir, id) {
-		return nil // which takes it away itself
+	if !exists(e.creating() + "/" + id) {
+		return nil // until the lock was ours its maker came to the end: it is there as a whole
 	}
-	if err := e.forget(id); err != nil {
+	c := Container{dir: dir}
+	c.ID, c.Slot = id, -1
+	if now, err := e.read(dir); err == nil {
+		if now.Status != monitor.Creating && now.Status != monitor.Removing && exists(monitor.Place(e.dir, id)) {
+			found(id, func() error { return e.finished(&now) }) // its maker was killed when all was done
+			return nil
+		}
+		c = now
+	}
+	if !monitor.Attended(e.dir, id) { // else that takes it away itself
+		found(id, func() error { return e.drop(&c) })
+	}
+	return nil
+}
+
+// drop takes away a container with all that is known of it. The caller has its lock, and keeps away who looks for what is left.
+func (e *Engine) drop(c *Container) error {
+	if err := e.forget(c.ID); err != nil {
 		return err
 	}
-	if err := e.reservations(&c); err != nil {
+	if err := e.reservations(c); err != nil {
 		return err
 	}
-	return e.discard(&c)
+	return e.discardAlone(c)
 }
 
 // forget takes away what the rooms below keep of a container.
@@ -302,6 +311,33 @@ func (e *Engine) sweepMonitors() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isOrphan reports whether a container whose monitor has a place has lost that monitor, and nobody is at it.
+func (e *Engine) isOrphan(id string) bool {
+	if dir := e.find(id); dir != "" {
+		lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+		if err != nil {
+			return false
+		}
+		defer lock.Close()
+	}
+	return !monitor.Attended(e.dir, id) && exists(monitor.Place(e.dir, id)) // in this order: a monitor that ends takes its place away before it lets go
+}
+
+// isDisplaced reports whether a container runs whose monitor's place somebody has removed, and nobody is at it.
+func (e *Engine) isDisplaced(id string) bool {
+	dir := e.find(id)
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	if exists(monitor.Place(e.dir, id)) {
+		return false
+	}
+	c, err := e.read(dir) // a monitor that ends writes that down before its place goes
+	return err == nil && c.Active()
 }
 
 // adopt starts a new monitor for a container that has lost its own.
@@ -399,33 +435,39 @@ func (c *Container) stays() bool { return c.Status == monitor.Created || c.betwe
 
 // sweepRemoved takes away containers that were to be removed at their end, and whose monitor, or the command that was to restart them, was killed over that.
 func (e *Engine) sweepRemoved() error {
+	return mendEach(e.eachRemoved, "which was to be removed when it ended")
+}
+
+// eachRemoved calls found for each of these, and has it taken away by mend.
+func (e *Engine) eachRemoved(found func(id string, mend func() error)) error {
 	home := e.homes()[0]
 	list, err := files.List(home)
-	if err != nil {
-		return ignoreMissing(err)
-	}
-	var errs []error
 	for _, id := range list {
-		if !files.IsID(id) || exists(monitor.Place(e.dir, id)) || exists(e.creating()+"/"+id) {
-			continue
+		if files.IsID(id) && !exists(monitor.Place(e.dir, id)) && !exists(e.creating()+"/"+id) {
+			e.oneRemoved(home+"/"+id, id, found)
 		}
-		lock, err := lockDir(home+"/"+id, unix.LOCK_EX|unix.LOCK_NB)
-		if err != nil {
-			continue // it is gone, or somebody works on it
-		}
-		c, err := e.read(home + "/" + id)
-		if err == nil && (c.stays() || c.Active() || exists(monitor.Place(e.dir, id))) {
-			lock.Close()
-			continue
-		}
-		c.dir = home + "/" + id
-		if c.ID == "" {
-			c.ID, c.Slot = id, -1
-		}
-		errs = append(errs, e.forget(id), e.reservations(&c), e.discard(&c))
-		lock.Close()
 	}
-	return errors.Join(errs...)
+	return ignoreMissing(err)
+}
+
+func (e *Engine) oneRemoved(dir, id string, found func(id string, mend func() error)) {
+	lock, err := lockDir(dir, unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return // it is gone, or somebody works on it
+	}
+	defer lock.Close()
+	c, err := e.read(dir)
+	if err == nil && (c.stays() || c.Active()) || exists(monitor.Place(e.dir, id)) || !exists(dir) { // a monitor's place goes after all else
+		return
+	}
+	c.dir = dir
+	if c.ID == "" {
+		c.ID, c.Slot = id, -1
+	}
+	found(id, func() error {
+		defer e.amongMakers()()
+		return e.drop(&c)
+	})
 }
 
 func ignoreMissing(err error) error {

@@ -241,7 +241,8 @@ func (e *Engine) task(c *Container) *monitor.Task {
 		t.StopSignal = int(sig)
 	}
 	if cfg.AutoRemove {
-		t.Remove = []string{e.names() + "/" + c.Name}
+		// First the mark of who makes it: what ends at once goes before that command has come to its end.
+		t.Remove = []string{e.creating() + "/" + c.ID, e.names() + "/" + c.Name}
 		if c.Slot >= 0 {
 			t.Remove = append(t.Remove, e.ids()+"/"+strconv.Itoa(c.Slot))
 		}

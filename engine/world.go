@@ -157,12 +157,12 @@ func (e *Engine) reconnect(c *Container) error {
 	return e.onNetworks(context.Background(), netJob{Op: jobReconnect, Process: c.Witness(), ID: c.ID, Network: n})
 }
 
-// sweepUplink takes ports from the machine whose containers do not run.
-func (e *Engine) sweepUplink() error {
+// sweepUplink takes ports from the machine whose containers have not begun to run.
+func (e *Engine) sweepUplink(begun func(id string) bool) error {
 	owners, err := uplink.Owners(uplink.Dir(e.dir))
 	errs := []error{err, world.Heal(context.Background(), e.dir, e.warn)}
 	for _, id := range owners {
-		if !e.begunOrLocked(id) {
+		if !begun(id) {
 			errs = append(errs, uplink.Unpublish(uplink.Dir(e.dir), id, e.warn))
 		}
 	}
@@ -216,7 +216,10 @@ func (k *check) worldRules() error {
 	if err != nil {
 		return err
 	}
-	err = k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges, Cables: cables})
+	release := k.e.hold(cables)
+	held := slices.DeleteFunc(cables, func(c cable) bool { return !c.Held }) // others come and go just now
+	err = k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges, Cables: held})
+	release() // the repair holds them itself
 	if err == nil {
 		return nil
 	}

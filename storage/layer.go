@@ -116,7 +116,7 @@ func (s *Store) Layer(id digest.Digest) (Layer, error) {
 // is whatever it has. A tar that no container could be shown, such as one whose names lead out of it, is refused. On
 // error nothing is stored. A layer that is there already stays, unless it was cut, and r is still read to its end and verified.
 func (s *Store) Put(ctx context.Context, r io.Reader, want digest.Digest) (Layer, error) {
-	return s.put(ctx, r, want, nil)
+	return s.put(ctx, r, want, func() error { return nil }, func(digest.Digest) error { return nil })
 }
 
 // PutBlob is Put for a layer that comes compressed, by inflate. With keep the blob, whose digest is id, is
@@ -126,7 +126,8 @@ func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, i
 	if err := validBlob(id); err != nil {
 		return Layer{}, err
 	}
-	whole := func(digest.Digest) error { return nil }
+	save := func() error { return nil }
+	whole := func(digest.Digest) error { return nil } // places it, beside the tar
 	if keep && id != want {
 		t, err := newTemp(s.path(layersDir))
 		if err != nil {
@@ -140,19 +141,21 @@ func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, i
 			}
 			return t.place(s.blobPath(diff, id))
 		}
+		save = t.save
 	}
 	tar, err := inflate(blob)
 	if err != nil {
 		return Layer{}, fmt.Errorf("store a layer: %w", err)
 	}
 	defer tar.Close()
-	return s.put(ctx, tar, want, func(diff digest.Digest) error {
+	return s.put(ctx, tar, want, func() error {
 		// What is behind the compressed stream is part of the blob.
-		if _, err := io.Copy(io.Discard, blob); err != nil {
+		_, err := io.Copy(io.Discard, blob)
+		if err != nil {
 			return err
 		}
-		return whole(diff)
-	})
+		return save()
+	}, whole)
 }
 
 // blobPath is where a compressed form of a layer is kept.
@@ -186,8 +189,8 @@ func (s *Store) Blob(diff, id digest.Digest) (*os.File, error) {
 	return files.Open(s.blobPath(diff, id))
 }
 
-// put stores a tar. more, if any, is called with its diffID before it is in the store.
-func (s *Store) put(ctx context.Context, r io.Reader, want digest.Digest, more func(digest.Digest) error) (Layer, error) {
+// put stores a tar. rest is called when it has come, and beside with its diffID when it comes to be in the store, under the lock of that.
+func (s *Store) put(ctx context.Context, r io.Reader, want digest.Digest, rest func() error, beside func(digest.Digest) error) (Layer, error) {
 	if want != "" {
 		if err := valid(want); err != nil {
 			return Layer{}, err
@@ -216,15 +219,13 @@ func (s *Store) put(ctx context.Context, r io.Reader, want digest.Digest, more f
 	if want != "" && id != want {
 		return Layer{}, &DigestError{"layer", want, id}
 	}
-	if more != nil {
-		if err := more(id); err != nil {
-			return Layer{}, fmt.Errorf("store a layer: %w", err)
-		}
+	if err := rest(); err != nil {
+		return Layer{}, fmt.Errorf("store a layer: %w", err)
 	}
 	if size%erofs.BlockSize == 0 {
 		s.scanned.put(id, seen)
 	}
-	return s.place(t, Layer{DiffID: id, Size: size, path: s.layerPath(id)})
+	return s.place(t, Layer{DiffID: id, Size: size, path: s.layerPath(id)}, beside)
 }
 
 // early has the kernel begin to write a file to the disk while there is more to come: so the sync at its end is
@@ -245,19 +246,28 @@ func (e *early) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// place gives a layer's file its name. One of another size that has it is damaged, since its digest is the same: the whole one takes its place.
-func (s *Store) place(t *temp, l Layer) (Layer, error) {
+// place gives a layer's file its name, and what comes beside it, so that nobody takes that for something that is left. A file of another size that has the name is
+// damaged, since its digest is the same: the whole one takes its place.
+func (s *Store) place(t *temp, l Layer, beside func(digest.Digest) error) (Layer, error) {
+	if err := t.save(); err != nil { // before others have to wait for it
+		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
+	}
 	unlock, err := s.lock(unix.LOCK_SH)
 	if err != nil {
 		return Layer{}, err
 	}
 	defer unlock()
-	if former, err := s.stat(l.DiffID); err == nil && former.Size != l.Size {
-		if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
+	err = beside(l.DiffID)
+	if former, e := s.stat(l.DiffID); err == nil && e == nil && former.Size != l.Size {
+		err = os.Remove(l.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
 		}
 	}
-	if err := t.place(l.path); err != nil {
+	if err == nil {
+		err = t.place(l.path)
+	}
+	if err != nil {
 		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)
 	}
 	return l, nil

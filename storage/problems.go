@@ -9,6 +9,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/storage/erofs"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // A Problem is something in a store that should not be.
@@ -18,9 +19,14 @@ type Problem struct {
 	Mend   func() error
 }
 
-// Problems lists what should not be in the store: what is left of layers that are gone, and what containers have left
-// behind that are no more. Damaged layers are for [Store.Check] to find, and layers that no image has for [Store.GC].
-func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
+// Problems lists what should not be in the store: what is left of layers that are gone. Damaged layers are for [Store.Check] to find, layers that no image has for
+// [Store.GC], and what containers have left for [Store.SweepUppers] and [Store.SweepUsers].
+func (s *Store) Problems() ([]Problem, error) {
+	unlock, err := s.lock(unix.LOCK_EX) // what is being added is seen as a whole, or not at all
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	layers, err := s.List()
 	if err != nil {
 		return nil, err
@@ -39,17 +45,17 @@ func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
 		list = append(list, Problem{kind + " " + name[:min(12, len(name))], text, mend})
 	}
 	err = errors.Join(
-		names(files.List, s.path(layersDir), func(name string) {
+		names(s.path(layersDir), func(name string) {
 			if hex, _, _ := strings.Cut(name, "."); !have[hex] {
 				add("layer", hex, "something is left of it, and its tar is gone", collect)
 			}
 		}),
-		names(files.List, s.path(dirsDir), func(name string) {
+		names(s.path(dirsDir), func(name string) {
 			if hex, _, _ := strings.Cut(name, "."); !have[hex] {
 				add("layer", hex, "it is unpacked, and its tar is gone", collect)
 			}
 		}),
-		names(files.List, s.path(indexesDir), func(name string) {
+		names(s.path(indexesDir), func(name string) {
 			if text := s.badIndex(name, have); text != "" {
 				add("index", name, text, collect)
 			}
@@ -62,25 +68,13 @@ func (s *Store) Problems(alive func(id string) bool) ([]Problem, error) {
 				}
 			}
 		}),
-		names(files.ListOwn, s.path(ephemeral), func(id string) {
-			if !alive(id) {
-				add("container", id, "what it wrote is left, and it is no more", func() error { return s.SweepUppers(alive) })
-			}
-		}),
-		names(files.ListOwn, s.runPath(usersDir), func(hex string) {
-			err = errors.Join(err, names(files.ListOwn, s.runPath(usersDir, hex), func(id string) {
-				if !alive(id) {
-					add("container", id, "the image's mount is kept for it, and it is no more", func() error { return s.SweepUsers(alive) })
-				}
-			}))
-		}),
 	)
 	return list, err
 }
 
 // names calls visit for the files of a directory, which need not be there, but for those that are being written.
-func names(list func(string) ([]string, error), dir string, visit func(name string)) error {
-	all, err := list(dir)
+func names(dir string, visit func(name string)) error {
+	all, err := files.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

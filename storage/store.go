@@ -116,6 +116,7 @@ const tempPrefix = ".tmp-"
 type temp struct {
 	*os.File
 	named bool // it has a name meanwhile, since the file system knows no O_TMPFILE
+	saved bool // its bytes are on the disk: see save
 }
 
 // newTemp begins a file that is to be in dir.
@@ -160,10 +161,19 @@ func (t *temp) discard() {
 	t.Close()
 }
 
+// save has the file's bytes, which are all there, be on the disk.
+func (t *temp) save() (err error) {
+	if !t.saved {
+		err = t.Sync()
+		t.saved = err == nil
+	}
+	return err
+}
+
 // place gives the file its name, when its bytes are on the disk. A file that has the name already stays: it
 // is the same.
 func (t *temp) place(name string) error {
-	if err := t.Sync(); err != nil {
+	if err := t.save(); err != nil {
 		return err
 	}
 	var err error

@@ -349,7 +349,7 @@ func TestLayerIsCut(t *testing.T) {
 		if err := os.Truncate(s.layerPath(chain[1]), n); err != nil {
 			t.Fatal(err)
 		}
-		list, err := s.Problems(func(string) bool { return true })
+		list, err := s.Problems()
 		if err != nil {
 			t.Fatal(err)
 		}

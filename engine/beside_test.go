@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor"
+	"golang.org/x/sys/unix"
+)
+
+// TestSweepBesideFinish: a container that is there as a whole when a sweep comes to it is not taken away, though it was being made when the sweep saw it.
+func TestSweepBesideFinish(t *testing.T) {
+	e := open(t)
+	c := made(t, e, Config{Name: "finished", Rootfs: nstest.RootFS(t)})
+	done := make(chan error)
+	begun := make(chan bool)
+	go func() {
+		close(begun)
+		for range 20000 {
+			if err := e.sweepCreating(); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	<-begun
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			if err := e.Remove(t.Context(), "finished", RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+			empty(t, e)
+			return
+		default:
+		}
+		lock, err := lockDir(c.dir, unix.LOCK_EX)
+		if err != nil {
+			t.Fatal(<-done, err)
+		}
+		if err := errors.Join(os.Symlink(c.dir, e.creating()+"/"+c.ID), e.finished(&c)); err != nil {
+			t.Error(err)
+		}
+		lock.Close()
+	}
+}
+
+// TestBegun: whoever starts a container has its lock until its monitor has a place, and in no moment between is it one that nobody starts. One that nobody does is kept
+// from that, and asked about twice.
+func TestBegun(t *testing.T) {
+	e := open(t)
+	c := made(t, e, Config{Name: "begun", Rootfs: nstest.RootFS(t)})
+	place := monitor.Place(e.dir, c.ID)
+	is, done := e.begun()
+	for range 2 {
+		if is(c.ID) {
+			t.Error("it has begun")
+		}
+	}
+	if _, err := lockDir(c.dir, unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("another one may start it: %v", err)
+	}
+	done()
+	for range 3000 {
+		lock, err := lockDir(c.dir, unix.LOCK_EX)
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := make(chan error, 1)
+		go func() {
+			err := os.MkdirAll(place, 0o700)
+			started <- errors.Join(err, lock.Close())
+		}()
+		for len(started) == 0 {
+			if !e.begunOrLocked(c.ID) {
+				t.Error("somebody starts it, and it is taken for one that does not run")
+			}
+		}
+		if err := errors.Join(<-started, os.Remove(place)); err != nil || t.Failed() {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLooksBesideEnds: what a look has listed may be gone, or be another command's or a monitor's business, when the look comes to it.
+func TestLooksBesideEnds(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	goes := made(t, e, Config{Name: "goes", Rootfs: nstest.RootFS(t), AutoRemove: true})
+	stays := made(t, e, Config{Name: "stays", Rootfs: nstest.RootFS(t)})
+	k := &check{e: e, repair: true}
+	nothing := func(when string) {
+		t.Helper()
+		for _, f := range k.found {
+			t.Errorf("%s: %+v", when, f)
+		}
+		k.found = nil
+	}
+	count := func(string, func() error) { k.find("it", "is found", func() error { return nil }) }
+	run := e.dir + "/runtime/"
+
+	// The monitor takes a container with --rm away: first its name, then its directory.
+	place := monitor.Place(e.dir, goes.ID)
+	if err := errors.Join(os.MkdirAll(place, 0o700), os.Remove(e.names()+"/goes")); err != nil {
+		t.Fatal(err)
+	}
+	attended, err := lockDir(place, unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.directory(goes.dir, goes.ID)
+	nothing("its name is gone")
+	if err := os.Remove(goes.dir + "/container.json"); err != nil {
+		t.Fatal(err)
+	}
+	k.directory(goes.dir, goes.ID)
+	nothing("its record is gone")
+	if _, err := e.Find(goes.ID); !errors.As(err, new(ErrNoSuchContainer)) {
+		t.Errorf("its record is gone: %v", err)
+	}
+	if err := os.RemoveAll(goes.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.monitors(); err != nil {
+		t.Error(err)
+	}
+	nothing("its directory is gone")
+	if err := errors.Join(os.RemoveAll(place), attended.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// And then it is gone.
+	k.directory(goes.dir, goes.ID)
+	e.oneRemoved(goes.dir, goes.ID, count)
+	e.oneIntent(goes.ID, goes.ID, count)
+	k.state(goes.ID)
+	k.firstStep(goes.ID)
+	if e.isOrphan(goes.ID) || e.isDisplaced(goes.ID) {
+		t.Error("it is gone, and runs without a monitor")
+	}
+	nothing("it is gone")
+
+	// A container that somebody is at, who has not reserved its name yet, and whose monitor makes its place.
+	first := monitor.Place(e.dir, "."+stays.ID)
+	if err := errors.Join(os.MkdirAll(first, 0o700), os.MkdirAll(monitor.Place(e.dir, stays.ID), 0o700), os.Remove(e.names()+"/stays"), files.Reserve(stays.ID, e.names()+"/next")); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockDir(stays.dir, unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := func(_, text string, mend func() error) { k.find("name", text, mend) }
+	k.directory(stays.dir, stays.ID)
+	k.firstStep(stays.ID)
+	e.staleName("next", stays.ID, stale)
+	if e.isOrphan(stays.ID) || e.isDisplaced(stays.ID) {
+		t.Error("somebody is at it, and it runs without a monitor")
+	}
+	nothing("somebody is at it")
+	if !exists(first) || !isReserved(e.names()+"/next", stays.ID) {
+		t.Error("what somebody was about to use is gone")
+	}
+	lock.Close()
+	// And when nobody is: all of that is found.
+	e.staleName("none", stays.ID, stale)
+	nothing("a name that was given back")
+	k.directory(stays.dir, stays.ID)
+	k.firstStep(stays.ID)
+	e.staleName("next", stays.ID, stale)
+	if len(k.found) != 3 || !e.isOrphan(stays.ID) || exists(first) || !isReserved(e.names()+"/stays", stays.ID) || exists(e.names()+"/next") {
+		t.Errorf("%+v", k.found)
+	}
+	k.found = nil
+	if err := os.MkdirAll(run+goes.ID, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if k.state(goes.ID); len(k.found) != 1 {
+		t.Errorf("%+v", k.found)
+	}
+}
+
+// TestDiscardIsWhole: who looks for what is left of containers sees one that is removed as a whole, or not at all.
+func TestDiscardIsWhole(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "whole", Rootfs: nstest.RootFS(t)})
+	looks, err := e.lockMaking(unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := make(chan error, 1)
+	go func() { removed <- e.Remove(t.Context(), "whole", RemoveOptions{}) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(looks.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	waits := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	nstest.Until(t, "a removal that waits", func() bool {
+		list, err := os.ReadFile("/proc/locks")
+		for line := range strings.Lines(string(list)) {
+			if strings.Contains(line, "->") && strings.Contains(line, waits) {
+				return true
+			}
+		}
+		return err != nil || len(removed) > 0
+	})
+	if !exists(c.dir) || !exists(e.names()+"/whole") {
+		t.Error("some of it is gone")
+	}
+	looks.Close()
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	empty(t, e)
+}
+
+// TestCheckAfterRemoval: what a container with --rm leaves for the next command is nothing that a check tells of, and a repair takes it away. One that ends before the
+// command that made it has come to its end leaves no mark of that.
+func TestCheckAfterRemoval(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	imported(t, e, nstest.RootFS(t), "base:1")
+	c := detached(t, e, Config{Image: "base:1", Command: []string{"sh", "-c", "echo > /written; exec sleep 1000"}, AutoRemove: true})
+	if err := os.Symlink(c.dir, e.creating()+"/"+c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Kill(t.Context(), c.ID, "KILL"); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "its end", func() bool { return !exists(c.dir) && !exists(monitor.Place(e.dir, c.ID)) })
+	if exists(e.creating() + "/" + c.ID) {
+		t.Error("it is there as one that is being made")
+	}
+	if !exists(e.data + "/ephemeral/" + c.ID) {
+		t.Error("what it wrote is gone")
+	}
+	for _, repair := range []bool{false, true} {
+		if found, err := e.Check(t.Context(), repair); err != nil || len(found) != 0 {
+			t.Errorf("%v: %+v", err, found)
+		}
+	}
+	if exists(e.data + "/ephemeral/" + c.ID) {
+		t.Error("what it wrote is there")
+	}
+	empty(t, e)
+}
