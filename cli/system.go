@@ -213,11 +213,12 @@ commands mend most of it by themselves.`,
 		if err != nil {
 			return err
 		}
-		left, mended, err := checkContainers(c, io, e, repair)
+		// Images first: a layer that was cut is fetched again by its image, and nothing else mends it.
+		damaged, err := checkImages(c, io, e, repair, deep)
 		if err != nil {
 			return err
 		}
-		damaged, err := checkImages(c, io, e, repair, deep)
+		left, mended, err := checkContainers(c, io, e, repair)
 		if err != nil {
 			return err
 		}
