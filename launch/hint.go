@@ -29,7 +29,8 @@ func hint(e *Error) string {
 		}
 		return on(errno, "the path is no "+op.NS.String()+" namespace, or the process is already in that user namespace", syscall.EINVAL)
 	case *plan.Sysctl:
-		return on(errno, "this kernel, or this kind of namespace, has no such parameter", syscall.ENOENT)
+		return cmp.Or(on(errno, "this kernel, or this kind of namespace, has no such parameter", syscall.ENOENT),
+			on(errno, "something is mounted over /proc/sys, as in a container, or a unit of systemd with ProtectKernelTunables=", syscall.EXDEV, syscall.EROFS))
 	case *plan.Mount:
 		return mountHint(op, e.Call, errno)
 	case *plan.Bind:

@@ -49,6 +49,15 @@ func TestExecHint(t *testing.T) {
 	}
 }
 
+// TestSysctlHint: a parameter that is not there is another matter than one behind a mount.
+func TestSysctlHint(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{syscall.ENOENT: "no such parameter", syscall.EXDEV: "ProtectKernelTunables=", syscall.EROFS: "ProtectKernelTunables="} {
+		if got := hint(&Error{Step: plan.Step{Op: &plan.Sysctl{Key: "a.b"}}, Call: "openat2", Err: errno}); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", errno, got, want)
+		}
+	}
+}
+
 // TestOverlayHint: what the kernel refuses by one errno has a cause by what was to be laid over each other.
 func TestOverlayHint(t *testing.T) {
 	for want, op := range map[string]*plan.Overlay{"something is mounted below /": {Path: "/"}, "can ignore case": {Path: "/layer", Tree: plan.RegRoot}} {
