@@ -230,6 +230,11 @@ func TestCheckAfterRemoval(t *testing.T) {
 	e := open(t)
 	imported(t, e, nstest.RootFS(t), "base:1")
 	c := detached(t, e, Config{Image: "base:1", Command: []string{"sh", "-c", "echo > /written; exec sleep 1000"}, AutoRemove: true})
+	lock, err := lockDir(c.dir, unix.LOCK_EX) // as that command has it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
 	if err := os.Symlink(c.dir, e.creating()+"/"+c.ID); err != nil {
 		t.Fatal(err)
 	}
