@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -221,5 +222,30 @@ func TestForeignHome(t *testing.T) {
 	c.Env = append(c.Env, "HOME="+home, "XDG_DATA_HOME=")
 	if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), data+" is of the user 65534: set HOME, or XDG_DATA_HOME") {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestRootlessHidepid: with a procfs that hides the processes of others an ordinary user has containers all the same. Until their execve the kernel takes the containers'
+// processes for such.
+func TestRootlessHidepid(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	for _, how := range []string{"noaccess", "invisible", "ptraceable"} {
+		user := func(args ...string) (string, error) {
+			c := u.Command(nstest.Binary(t, "kakuri"))
+			as := exec.Command("unshare", append([]string{"-m", "--propagation", "private", "sh", "-c",
+				`mount -t proc -o hidepid=$0 proc /proc && exec setpriv --reuid ` + strconv.Itoa(u.UID) + ` --regid ` + strconv.Itoa(u.GID) + ` --clear-groups "$@"`, how, c.Path}, args...)...)
+			as.Dir, as.Env = c.Dir, c.Env
+			out, err := as.CombinedOutput()
+			return string(out), err
+		}
+		for _, args := range [][]string{
+			{"run", "-d", "--name", "hidden", "--network", "none", "host", "sleep", "1000"}, {"exec", "hidden", "true"}, {"top", "hidden"}, {"restart", "-t", "0", "hidden"}, {"exec", "hidden", "true"},
+			{"verify", "hidden"}, {"rm", "-f", "hidden"},
+		} {
+			if out, err := user(args...); err != nil {
+				t.Errorf("hidepid=%s: %s: %v: %s", how, args, err, out)
+			}
+		}
 	}
 }

@@ -36,6 +36,7 @@ type making struct {
 	plan   plan.Plan
 	group  *group
 	net    network.Doer
+	first  *Process // the container's, as it was cloned
 }
 
 // make creates a container. What it has begun it takes back on an error, the last first.
@@ -147,22 +148,35 @@ func (m *making) run() launch.Options {
 		o = launch.Options{Stdio: l.Stdio, Timings: l.Timings, Before: l.Before}
 		if !m.c.state.OwnPIDs {
 			m.c.state.Kin = &kin{UserNS: makesOwn(m.b.Spec, specs.UserNamespace), Mark: Mark(m.c.ID)}
-			o.Cloned = m.c.state.Kin.note
 		}
 	}
-	o.Hands, o.Start = hands, m.start
+	o.Hands, o.Cloned, o.Start = hands, m.cloned, m.start
 	return o
+}
+
+// cloned opens the first process while it can be looked at: from when it is not dumpable until its execve, a procfs with hidepid= shows it to an ordinary user no more.
+func (m *making) cloned(pid int) {
+	m.forget()
+	m.first = OpenProcess(pid)
+	m.c.state.Kin.note(pid)
+}
+
+func (m *making) forget() {
+	if m.first != nil {
+		m.first.Close()
+	}
 }
 
 // start writes down the first process, before it goes on to its execve: from here on another command can end it.
 func (m *making) start(pid int) error {
 	c := m.c
-	first := OpenProcess(pid)
-	if first == nil {
+	if m.first == nil || m.first.Witness().PID != pid { // it went on as another one
+		m.cloned(pid)
+	}
+	if m.first == nil {
 		return errors.New("the process went away")
 	}
-	defer first.Close()
-	c.state.PID, c.state.Begun = pid, first.Witness().Begun
+	c.state.PID, c.state.Begun = pid, m.first.Witness().Begun
 	if err := c.state.Covers.made(pid); err != nil {
 		return err
 	}
@@ -175,7 +189,7 @@ func (m *making) start(pid int) error {
 	if err := c.save(); err != nil || m.launch == nil || m.launch.Started == nil {
 		return err
 	}
-	return m.launch.Started(first.Witness())
+	return m.launch.Started(m.first.Witness())
 }
 
 // failed says why a container could not be made: a launcher wants the step, who has runc's command line its words.
@@ -225,6 +239,7 @@ func (m *making) undo(ctx context.Context) error {
 
 // close closes what is of use until the process runs.
 func (m *making) close() {
+	m.forget()
 	m.net.Close()
 	if m.group != nil {
 		m.group.Close()
