@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -21,7 +22,7 @@ func TestSweepBesideFinish(t *testing.T) {
 	begun := make(chan bool)
 	go func() {
 		close(begun)
-		for range 20000 {
+		for range 2000 {
 			if err := e.sweepCreating(); err != nil {
 				done <- err
 				return
@@ -70,7 +71,7 @@ func TestBegun(t *testing.T) {
 		t.Errorf("another one may start it: %v", err)
 	}
 	done()
-	for range 3000 {
+	for range 100 {
 		lock, err := lockDir(c.dir, unix.LOCK_EX)
 		if err != nil {
 			t.Fatal(err)
@@ -84,6 +85,7 @@ func TestBegun(t *testing.T) {
 			if !e.begunOrLocked(c.ID) {
 				t.Error("somebody starts it, and it is taken for one that does not run")
 			}
+			runtime.Gosched()
 		}
 		if err := errors.Join(<-started, os.Remove(place)); err != nil || t.Failed() {
 			t.Fatal(err)
