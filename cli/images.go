@@ -31,7 +31,7 @@ in 'debian:*'.`,
 	s.BoolVar(&f.digests, "digests", false, "show digests")
 	s.BoolVar(&noTrunc, "no-trunc", false, "do not cut ids")
 	s.BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
-	s.BoolVar(&tree, "tree", false, "show the platforms of each image below it")
+	s.BoolVar(&tree, "tree", false, "show the platforms of each image below it, with a U where a container has the image")
 	filters := filterFlag(s, "f", "before, dangling, label, reference, since, until")
 	formatFlag(s, &f.layout)
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -393,6 +393,7 @@ func TestPublished(t *testing.T) {
 
 // TestNames: a server for names that the machine has on its loopback is asked at the same address inside, and nothing else of that loopback is there.
 func TestNames(t *testing.T) {
+	nstest.Root(t)
 	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
 	if err := os.WriteFile(conf, []byte("nameserver 127.0.0.1\nnameserver ::1\nnameserver 192.0.2.53\nsearch example.org\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -424,6 +425,7 @@ func TestNames(t *testing.T) {
 
 // TestNamesLater: a server on the machine's loopback that it has only since the uplink began is asked as well, by who starts then.
 func TestNamesLater(t *testing.T) {
+	nstest.Root(t)
 	conf, name := filepath.Join(nstest.Dir(t), "resolv.conf"), must(filepath.EvalSymlinks("/etc/resolv.conf"))
 	write := func(text string) {
 		t.Helper()

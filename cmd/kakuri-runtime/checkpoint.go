@@ -81,7 +81,7 @@ var restoreVerb = verb{"restore", "ID", "make a container of what checkpoint wro
 	var ignored bool
 	flags := append(imageFlags(&o.ImageOptions),
 		text("bundle b", &dir, "DIR", "the bundle, default the working directory"),
-		text("console-socket", &o.ConsoleSocket, "PATH", "unix socket that gets the terminal's master side"),
+		text("console-socket", &o.ConsoleSocket, "PATH", "unix socket that gets the terminal's master side, and takes it within 30 s"),
 		text("pid-file", &o.PIDFile, "FILE", "file that gets the process's pid"),
 		yes("detach d", &o.Detach, "return when the processes run"),
 		text("lsm-profile", &o.LSMProfile, "TYPE:NAME", "another profile of apparmor or selinux"),

@@ -10,7 +10,7 @@ import (
 // processFlags are those that create, run and exec share.
 func processFlags(o *oci.ProcessOptions) []flag {
 	return []flag{
-		text("console-socket", &o.ConsoleSocket, "PATH", "unix socket that gets the terminal's master side"),
+		text("console-socket", &o.ConsoleSocket, "PATH", "unix socket that gets the terminal's master side, and takes it within 30 s"),
 		text("pidfd-socket", &o.PIDFDSocket, "PATH", "unix socket that gets a pidfd of the process"),
 		text("pid-file", &o.PIDFile, "FILE", "file that gets the process's pid"),
 		number("preserve-fds", &o.KeepFDs, "N", "pass N descriptors after stderr on"),

@@ -99,8 +99,8 @@ func Open(c Config) (Sink, error) {
 	return &lines{out: counter{driver: d}}, nil
 }
 
-// Reach reports why the server that a sink writes to cannot be had; no other sink has one. It may be asked before the first Write. The sink goes on trying at each line, and
-// its copy has those that the server does not get.
+// Reach reports why the server of syslog that a sink writes to cannot be had, nil for other sinks; a server by UDP can always be. It is asked before the first Write, whose wait
+// for the server it has instead: two seconds for each of its sockets. The sink goes on trying at each line, and its copy has those that the server does not get.
 func Reach(s Sink) error {
 	if l, ok := s.(*lines); ok {
 		return reach(l.out.driver)
@@ -113,7 +113,7 @@ func reach(d driver) error {
 	case *ring:
 		return reach(d.out.driver)
 	case *tee:
-		return reach(d[1].driver)
+		return reach(d[1].driver) // the first one is the copy
 	case *syslog:
 		_, err := d.connected()
 		return err

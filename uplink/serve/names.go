@@ -51,15 +51,16 @@ func (s *server) passNames() {
 	for _, a := range loopbackServers(string(conf)) {
 		for _, proto := range []string{"udp", "tcp"} {
 			key := a.String() + " " + proto
-			before, done := s.passed[key]
-			if done && before == "" {
+			before, tried := s.passed[key]
+			if tried && before == "" {
 				continue
 			}
-			s.passed[key] = ""
+			why := ""
 			if err := s.passName(a, proto); err != nil {
-				if s.passed[key] = err.Error(); s.passed[key] != before {
-					s.say("server for names %v, %s: %v", a, proto, err)
-				}
+				why = err.Error()
+			}
+			if s.passed[key] = why; why != before {
+				s.say("server for names %v, %s: %s", a, proto, why)
 			}
 		}
 	}

@@ -142,7 +142,7 @@ type server struct {
 	users     *os.File // whoever needs the uplink has a lock of it; nil where it ends when it is told to
 	control   *os.File
 	names     *network.Relay    // nil where no server for names is on the machine's loopback
-	passed    map[string]string // those that are, and what became of that: empty is that all is well
+	passed    map[string]string // by address and protocol of a server for names: why it is not passed on, empty when it is
 	once      sync.Once
 	end       chan struct{} // closed when it is to end
 
