@@ -215,11 +215,8 @@ commands mend most of it by themselves.`,
 		}
 		// Images first: a layer that was cut is fetched again by its image, and nothing else mends it.
 		damaged, err := checkImages(c, io, e, repair, deep)
-		if err != nil {
-			return err
-		}
-		left, mended, err := checkContainers(c, io, e, repair)
-		if err != nil {
+		left, mended, err2 := checkContainers(c, io, e, repair)
+		if err := errors.Join(err, err2); err != nil {
 			return err
 		}
 		if left || damaged {

@@ -122,11 +122,15 @@ func (e *Engine) tellImage(action, id, name string, labels map[string]string) {
 	e.tell("image", action, id, attributes)
 }
 
-// layersInUse lists the layers that containers need, whether an image still has them or not. Who makes a container holds the images only until its record is there.
+// layersInUse lists the layers that containers need, whether an image still has them or not. Who makes a container holds the images only until its record is there. It takes
+// nothing away: a check of the images is not to hide what one of the containers finds.
 func (e *Engine) layersInUse() ([]digest.Digest, error) {
-	list, err := e.List(ListOptions{All: true, making: true})
+	list, damaged, err := e.listAll(ListOptions{All: true, making: true})
 	if err != nil {
 		return nil, err
+	}
+	for _, d := range damaged {
+		e.caution(d)
 	}
 	var used []digest.Digest
 	for _, c := range list {
