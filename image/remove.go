@@ -42,7 +42,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		}
 	}
 	var gone removal
-	err := s.takeOff(ctx, func(list []root) (left []root, err error) {
+	sweep, err := s.takeOff(ctx, func(list []root) (left []root, err error) {
 		i, err := s.find(ref)
 		if err != nil {
 			return nil, err
@@ -58,7 +58,7 @@ func (s *Store) Remove(ctx context.Context, ref string, o RemoveOptions) ([]Remo
 		return nil, err
 	}
 	s.tellRemoved(gone.of, gone.told)
-	swept, err := s.Sweep(ctx)
+	swept, err := sweep()
 	if !gone.last {
 		return gone.told, err // what went was another's
 	}
@@ -186,7 +186,7 @@ func (s *Store) tellRemoved(i Image, list []Removed) {
 // removePlatforms takes the images of some platforms out of an index: a manifest that is not there is one that was not pulled.
 func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions) ([]Removed, error) {
 	var out []Removed
-	err := s.takeOff(ctx, func(list []root) ([]root, error) {
+	sweep, err := s.takeOff(ctx, func(list []root) ([]root, error) {
 		i, err := s.find(ref)
 		if err != nil {
 			return nil, err
@@ -210,7 +210,7 @@ func (s *Store) removePlatforms(ctx context.Context, ref string, o RemoveOptions
 	if err != nil {
 		return out, err
 	}
-	swept, err := s.Sweep(ctx)
+	swept, err := sweep()
 	return withSwept(out, swept), err
 }
 
@@ -362,7 +362,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 		}
 	}
 	var lost []func()
-	err := s.takeOff(ctx, func(list []root) ([]root, error) {
+	sweep, err := s.takeOff(ctx, func(list []root) ([]root, error) {
 		images := s.imagesOf(list)
 		keep, err := filters.compile(images)
 		if err != nil {
@@ -389,21 +389,32 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	for _, tell := range lost {
 		tell()
 	}
-	swept, err := s.Sweep(ctx)
+	swept, err := sweep()
 	out.Removed, out.SpaceReclaimed = withSwept(out.Removed, swept), swept.Bytes
 	return out, err
 }
 
-// takeOff is change that takes away names, by who sweeps after it. A sweep is due from before the change on, and none comes between: who looks meanwhile for what is
-// left finds that.
-func (s *Store) takeOff(ctx context.Context, edit func([]root) ([]root, error)) error {
-	unlock, err := s.lock(ctx, "adding", unix.LOCK_SH)
+// takeOff is change that takes away names, by who calls sweep after it. A sweep is due from before the change on, unless there is none, and nobody else's comes between: who looks
+// meanwhile for what is left finds that, and what goes is told by who has it go.
+func (s *Store) takeOff(ctx context.Context, edit func([]root) ([]root, error)) (sweep func() (Swept, error), err error) {
+	f, err := s.lockFile("adding")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer unlock()
-	_ = s.due() // on a full disk who looks tells of what goes
-	return s.change(ctx, edit)
+	if err = flock(ctx, f, unix.LOCK_SH); err == nil {
+		err = s.change(ctx, func(list []root) ([]root, error) {
+			list, err := edit(list)
+			if err == nil {
+				_ = s.due() // on a full disk who looks tells of what goes
+			}
+			return list, err
+		})
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() (Swept, error) { return s.sweep(ctx, f) }, nil
 }
 
 // due says that a sweep is to come.
@@ -419,14 +430,23 @@ func (s *Store) due() error {
 // to the store it does nothing, and who adds does it at the end: no blob is lost that is used, none is kept for good
 // that nobody uses. Where a manifest or config is damaged it does nothing, too, since nobody knows what it needs.
 func (s *Store) Sweep(ctx context.Context) (Swept, error) {
-	unlock, err := s.lock(ctx, "adding", unix.LOCK_EX|unix.LOCK_NB)
+	f, err := s.lockFile("adding")
+	if err != nil {
+		return Swept{}, err
+	}
+	return s.sweep(ctx, f)
+}
+
+// sweep is Sweep by the file of the lock, which it closes: the caller may have a share in that.
+func (s *Store) sweep(ctx context.Context, f *os.File) (Swept, error) {
+	defer f.Close()
+	err := flock(ctx, f, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return Swept{}, s.due()
 	}
 	if err != nil {
 		return Swept{}, err
 	}
-	defer unlock()
 	if err := os.Remove(s.path(unswept)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Swept{}, fmt.Errorf("images: %w", err)
 	}

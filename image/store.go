@@ -123,30 +123,42 @@ func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 // lock takes one of the store's lock files, and gives who unlocks it. With unix.LOCK_NB it gives unix.EWOULDBLOCK where
 // another has it.
 func (s *Store) lock(ctx context.Context, name string, how int) (unlock func(), err error) {
+	f, err := s.lockFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(ctx, f, how); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+func (s *Store) lockFile(name string) (*os.File, error) {
 	f, err := os.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("images: %w", err)
 	}
-	if how&unix.LOCK_NB != 0 {
-		err = unix.Flock(int(f.Fd()), how)
-	} else {
-		for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-			if err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != unix.EWOULDBLOCK && err != unix.EINTR {
-				break
-			}
-			select { // flock has no wait that a context can end
-			case <-ctx.Done():
-				f.Close()
-				return nil, context.Cause(ctx)
-			case <-time.After(wait):
-			}
+	return f, nil
+}
+
+// flock takes the lock of an open file, or has it in another way.
+func flock(ctx context.Context, f *os.File, how int) (err error) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if how&unix.LOCK_NB != 0 || err != unix.EWOULDBLOCK && err != unix.EINTR {
+			break
+		}
+		select { // flock has no wait that a context can end
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
 		}
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("images: lock %s: %w", name, err)
+		return fmt.Errorf("images: lock %s: %w", filepath.Base(f.Name()), err)
 	}
-	return func() { f.Close() }, nil
+	return nil
 }
 
 // Hold keeps sweeps away until release is called: whatever the store has, it still has. Who makes a container
