@@ -127,7 +127,7 @@ func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, i
 		return Layer{}, err
 	}
 	save := func() error { return nil }
-	whole := func(digest.Digest) error { return nil } // places it, beside the tar
+	beside := func(digest.Digest) error { return nil } // the tar: places the blob
 	if keep && id != want {
 		t, err := newTemp(s.path(layersDir))
 		if err != nil {
@@ -135,7 +135,7 @@ func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, i
 		}
 		defer t.discard()
 		blob = io.TeeReader(blob, &early{f: t.File})
-		whole = func(diff digest.Digest) error {
+		beside = func(diff digest.Digest) error {
 			if diff == id {
 				return nil // it was not compressed
 			}
@@ -155,7 +155,7 @@ func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, i
 			return err
 		}
 		return save()
-	}, whole)
+	}, beside)
 }
 
 // blobPath is where a compressed form of a layer is kept.
@@ -257,15 +257,12 @@ func (s *Store) place(t *temp, l Layer, beside func(digest.Digest) error) (Layer
 		return Layer{}, err
 	}
 	defer unlock()
-	err = beside(l.DiffID)
-	if former, e := s.stat(l.DiffID); err == nil && e == nil && former.Size != l.Size {
-		err = os.Remove(l.path)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
+	put := t.place
+	if former, err := s.stat(l.DiffID); err == nil && former.Size != l.Size {
+		put = t.replace
 	}
-	if err == nil {
-		err = t.place(l.path)
+	if err = beside(l.DiffID); err == nil {
+		err = put(l.path)
 	}
 	if err != nil {
 		return Layer{}, fmt.Errorf("store layer %s: %w", short(l.DiffID), err)

@@ -87,6 +87,31 @@ func TestPutOverCut(t *testing.T) {
 			t.Errorf("%d of %d bytes, %v", len(got), len(text), err)
 		}
 	}
+	end, ended := make(chan bool), make(chan bool)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if _, err := s.Layer(l.DiffID); err != nil {
+				t.Errorf("one reads it meanwhile: %v", err)
+				return
+			}
+		}
+	}()
+	for range 50 {
+		if err := os.Truncate(l.path, 100); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Put(t.Context(), bytes.NewReader(text), l.DiffID); err != nil {
+			t.Error(err)
+		}
+	}
+	close(end)
+	<-ended
 	only(t, s.path(layersDir), l.DiffID.Encoded()+".tar")
 }
 

@@ -130,7 +130,7 @@ func TestProblemsBesidePut(t *testing.T) {
 			}
 		}
 	}()
-	for i := range 100 {
+	for i := range 20 {
 		tar := layer(t, fmt.Sprint("f x ", i))
 		blob := gzipped(t, tar)
 		if _, err := s.PutBlob(t.Context(), bytes.NewReader(blob), digest.FromBytes(blob), gunzip, "", true); err != nil {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -184,6 +185,22 @@ func (t *temp) place(name string) error {
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return &os.PathError{Op: "link", Path: name, Err: err}
+	}
+	return files.SyncDir(filepath.Dir(name))
+}
+
+// replace is place in the stead of a file that has the name already: at any moment one of the two has it.
+func (t *temp) replace(name string) error {
+	if err := files.Flock(int(t.Fd()), unix.LOCK_EX); err != nil { // while it has the name of one that is written
+		return &os.PathError{Op: "lock", Path: name, Err: err}
+	}
+	next := filepath.Join(filepath.Dir(name), tempPrefix+rand.Text())
+	if err := t.place(next); err != nil {
+		return err
+	}
+	if err := os.Rename(next, name); err != nil {
+		os.Remove(next)
+		return err
 	}
 	return files.SyncDir(filepath.Dir(name))
 }
