@@ -62,6 +62,16 @@ func TestBegun(t *testing.T) {
 	c := made(t, e, Config{Name: "begun", Rootfs: nstest.RootFS(t)})
 	place := monitor.Place(e.dir, c.ID)
 	is, done := e.begun()
+	// Where nobody can know, as without descriptors, it may have begun.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max})
+	unknown := is(c.ID)
+	if err := errors.Join(err, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)); err != nil || !unknown {
+		t.Errorf("without descriptors it has not begun, %v", err)
+	}
 	for range 2 {
 		if is(c.ID) {
 			t.Error("it has begun")

@@ -659,8 +659,8 @@ func (e *Engine) begun() (is func(id string) bool, done func()) {
 		var lock *os.File
 		if dir := e.find(id); dir != "" {
 			var err error
-			if lock, err = lockDir(dir, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-				return true
+			if lock, err = lockDir(dir, unix.LOCK_EX|unix.LOCK_NB); ignoreMissing(err) != nil {
+				return true // somebody is at it, or nobody knows
 			}
 		}
 		if exists(monitor.Place(e.dir, id)) {

@@ -302,8 +302,11 @@ func TestEtcUmask(t *testing.T) {
 			t.Fatal(err)
 		}
 		st, err := os.Lstat(name)
-		if err != nil || st.Mode() != mode {
-			t.Errorf("%v, %v, want %v", st.Mode(), err, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Mode() != mode {
+			t.Errorf("%v, want %v", st.Mode(), mode)
 		}
 		if err := os.Chmod(name, 0o600); err != nil {
 			t.Fatal(err)
