@@ -2,11 +2,10 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -103,25 +102,22 @@ func TestBegun(t *testing.T) {
 	}
 }
 
-// TestLooksBesideEnds: what a look has listed may be gone, or be another command's or a monitor's business, when the look comes to it.
-func TestLooksBesideEnds(t *testing.T) {
+// foundNothing has a test fail for what a check has found.
+func foundNothing(t *testing.T, k *check, when string) {
+	t.Helper()
+	for _, f := range k.found {
+		t.Errorf("%s: %+v", when, f)
+	}
+	k.found = nil
+}
+
+// TestLooksBesideEnd: a container with --rm that its monitor takes away, first its name, then its directory, is the monitor's business in any moment of that.
+func TestLooksBesideEnd(t *testing.T) {
 	nstest.Root(t)
 	e := open(t)
-	goes := made(t, e, Config{Name: "goes", Rootfs: nstest.RootFS(t), AutoRemove: true})
-	stays := made(t, e, Config{Name: "stays", Rootfs: nstest.RootFS(t)})
+	c := made(t, e, Config{Name: "goes", Rootfs: nstest.RootFS(t), AutoRemove: true})
 	k := &check{e: e, repair: true}
-	nothing := func(when string) {
-		t.Helper()
-		for _, f := range k.found {
-			t.Errorf("%s: %+v", when, f)
-		}
-		k.found = nil
-	}
-	count := func(string, func() error) { k.find("it", "is found", func() error { return nil }) }
-	run := e.dir + "/runtime/"
-
-	// The monitor takes a container with --rm away: first its name, then its directory.
-	place := monitor.Place(e.dir, goes.ID)
+	place := monitor.Place(e.dir, c.ID)
 	if err := errors.Join(os.MkdirAll(place, 0o700), os.Remove(e.names()+"/goes")); err != nil {
 		t.Fatal(err)
 	}
@@ -129,72 +125,87 @@ func TestLooksBesideEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.directory(goes.dir, goes.ID)
-	nothing("its name is gone")
-	if err := os.Remove(goes.dir + "/container.json"); err != nil {
+	defer attended.Close()
+	k.directory(c.dir, c.ID)
+	foundNothing(t, k, "its name is gone")
+	if err := os.Remove(c.dir + "/container.json"); err != nil {
 		t.Fatal(err)
 	}
-	k.directory(goes.dir, goes.ID)
-	nothing("its record is gone")
-	if _, err := e.Find(goes.ID); !errors.As(err, new(ErrNoSuchContainer)) {
+	k.directory(c.dir, c.ID)
+	foundNothing(t, k, "its record is gone")
+	if _, err := e.Find(c.ID); !errors.As(err, new(ErrNoSuchContainer)) {
 		t.Errorf("its record is gone: %v", err)
 	}
-	if err := os.RemoveAll(goes.dir); err != nil {
+	if err := os.RemoveAll(c.dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := k.monitors(); err != nil {
 		t.Error(err)
 	}
-	nothing("its directory is gone")
-	if err := errors.Join(os.RemoveAll(place), attended.Close()); err != nil {
-		t.Fatal(err)
-	}
-	// And then it is gone.
-	k.directory(goes.dir, goes.ID)
-	e.oneRemoved(goes.dir, goes.ID, count)
-	e.oneIntent(goes.ID, goes.ID, count)
-	k.state(goes.ID)
-	k.firstStep(goes.ID)
-	if e.isOrphan(goes.ID) || e.isDisplaced(goes.ID) {
-		t.Error("it is gone, and runs without a monitor")
-	}
-	nothing("it is gone")
+	foundNothing(t, k, "its directory is gone")
+}
 
-	// A container that somebody is at, who has not reserved its name yet, and whose monitor makes its place.
-	first := monitor.Place(e.dir, "."+stays.ID)
-	if err := errors.Join(os.MkdirAll(first, 0o700), os.MkdirAll(monitor.Place(e.dir, stays.ID), 0o700), os.Remove(e.names()+"/stays"), files.Reserve(stays.ID, e.names()+"/next")); err != nil {
+// TestLooksAtWhatIsGone: what a look has listed may be gone when the look comes to it. What is left of it then is found.
+func TestLooksAtWhatIsGone(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "gone", Rootfs: nstest.RootFS(t), AutoRemove: true})
+	if err := e.Remove(t.Context(), "gone", RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	lock, err := lockDir(stays.dir, unix.LOCK_EX)
+	k := &check{e: e, repair: true}
+	found := func(string, func() error) { k.find("it", "is found", func() error { return nil }) }
+	k.directory(c.dir, c.ID)
+	e.oneRemoved(c.dir, c.ID, found)
+	e.oneIntent(c.ID, c.ID, found)
+	k.state(c.ID)
+	k.firstStep(c.ID)
+	if e.isOrphan(c.ID) || e.isDisplaced(c.ID) {
+		t.Error("it runs without a monitor")
+	}
+	foundNothing(t, k, "it is gone")
+	if err := os.MkdirAll(e.dir+"/runtime/"+c.ID, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if k.state(c.ID); len(k.found) != 1 {
+		t.Errorf("%+v", k.found)
+	}
+}
+
+// TestLooksBesideCommand: a container that another command is at, that has not reserved its name yet, and whose monitor makes its place, is that command's business.
+func TestLooksBesideCommand(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "stays", Rootfs: nstest.RootFS(t)})
+	k := &check{e: e, repair: true}
+	first := monitor.Place(e.dir, "."+c.ID)
+	if err := errors.Join(os.MkdirAll(first, 0o700), os.MkdirAll(monitor.Place(e.dir, c.ID), 0o700), os.Remove(e.names()+"/stays"), files.Reserve(c.ID, e.names()+"/next")); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := lockDir(c.dir, unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stale := func(_, text string, mend func() error) { k.find("name", text, mend) }
-	k.directory(stays.dir, stays.ID)
-	k.firstStep(stays.ID)
-	e.staleName("next", stays.ID, stale)
-	if e.isOrphan(stays.ID) || e.isDisplaced(stays.ID) {
-		t.Error("somebody is at it, and it runs without a monitor")
+	look := func() {
+		k.directory(c.dir, c.ID)
+		k.firstStep(c.ID)
+		e.staleName("next", c.ID, stale)
 	}
-	nothing("somebody is at it")
-	if !exists(first) || !isReserved(e.names()+"/next", stays.ID) {
+	look()
+	if e.isOrphan(c.ID) || e.isDisplaced(c.ID) {
+		t.Error("it runs without a monitor")
+	}
+	foundNothing(t, k, "somebody is at it")
+	if !exists(first) || !isReserved(e.names()+"/next", c.ID) {
 		t.Error("what somebody was about to use is gone")
 	}
 	lock.Close()
 	// And when nobody is: all of that is found.
-	e.staleName("none", stays.ID, stale)
-	nothing("a name that was given back")
-	k.directory(stays.dir, stays.ID)
-	k.firstStep(stays.ID)
-	e.staleName("next", stays.ID, stale)
-	if len(k.found) != 3 || !e.isOrphan(stays.ID) || exists(first) || !isReserved(e.names()+"/stays", stays.ID) || exists(e.names()+"/next") {
-		t.Errorf("%+v", k.found)
-	}
-	k.found = nil
-	if err := os.MkdirAll(run+goes.ID, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if k.state(goes.ID); len(k.found) != 1 {
+	e.staleName("none", c.ID, stale)
+	foundNothing(t, k, "a name that was given back")
+	look()
+	if len(k.found) != 3 || !e.isOrphan(c.ID) || exists(first) || !isReserved(e.names()+"/stays", c.ID) || exists(e.names()+"/next") {
 		t.Errorf("%+v", k.found)
 	}
 }
@@ -210,20 +221,8 @@ func TestDiscardIsWhole(t *testing.T) {
 	}
 	removed := make(chan error, 1)
 	go func() { removed <- e.Remove(t.Context(), "whole", RemoveOptions{}) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(looks.Fd()), &st); err != nil {
-		t.Fatal(err)
-	}
-	waits := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
-	nstest.Until(t, "a removal that waits", func() bool {
-		list, err := os.ReadFile("/proc/locks")
-		for line := range strings.Lines(string(list)) {
-			if strings.Contains(line, "->") && strings.Contains(line, waits) {
-				return true
-			}
-		}
-		return err != nil || len(removed) > 0
-	})
+	nstest.Until(t, "a removal that has begun", func() bool { return exists(e.creating() + "/" + c.ID) })
+	time.Sleep(50 * time.Millisecond)
 	if !exists(c.dir) || !exists(e.names()+"/whole") {
 		t.Error("some of it is gone")
 	}
@@ -232,6 +231,31 @@ func TestDiscardIsWhole(t *testing.T) {
 		t.Error(err)
 	}
 	empty(t, e)
+}
+
+// TestDiscardBesideHook: who looks for what is left, and does not come to an end, is not waited for, as a hook of what it takes away cannot that removes a container itself.
+func TestDiscardBesideHook(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	made(t, e, Config{Name: "goes", Rootfs: nstest.RootFS(t)})
+	looks, err := e.lockMaking(unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer looks.Close()
+	removed := make(chan error, 1)
+	go func() { removed <- e.Remove(t.Context(), "goes", RemoveOptions{}) }()
+	select {
+	case err := <-removed:
+		if err != nil {
+			t.Error(err)
+		}
+		empty(t, e)
+	case <-time.After(10 * time.Second):
+		t.Error("it waits")
+		looks.Close()
+		<-removed
+	}
 }
 
 // TestCheckAfterRemoval: what a container with --rm leaves for the next command is nothing that a check tells of, and a repair takes it away. One that ends before the

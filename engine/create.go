@@ -213,13 +213,18 @@ func (e *Engine) discard(c *Container) error {
 	return e.discardAlone(c)
 }
 
-// amongMakers keeps who looks for what is left away until done. Without it they only tell too early.
+// amongMakers keeps who looks for what is left away until done. Who is at that may be so for long, or wait for this very command, which a hook calls of what it takes away: it is waited
+// for a moment. Without it nothing goes that should not: a check may tell of what is just going.
 func (e *Engine) amongMakers() (done func()) {
-	making, err := e.lockMaking(unix.LOCK_SH)
-	if err != nil {
-		return func() {}
+	for until := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		making, err := e.lockMaking(unix.LOCK_SH | unix.LOCK_NB)
+		if err == nil {
+			return func() { making.Close() }
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
+			return func() {}
+		}
 	}
-	return func() { making.Close() }
 }
 
 // discardAlone is discard by who keeps them away.
