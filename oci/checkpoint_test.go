@@ -362,9 +362,9 @@ func TestCRIURequests(t *testing.T) {
 			inherit = append(inherit, i) // its number is another's concern
 		}
 	}
-	sources := filepath.Join(p.dir, "x/criu-sources") + "/"
+	sources := filepath.Join(p.dir, "x/criu") + "/"
 	for field, want := range map[int][]string{
-		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu-root")}, 23: {"/srv/web:" + sources + "0", "/link:" + sources + "1", "/dev/null:" + sources + "2"},
+		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu/root")}, 23: {"/srv/web:" + sources + "0", "/link:" + sources + "1", "/dev/null:" + sources + "2"},
 		26: {"1"}, 27: inherit, 34: {"6"}, 50: {"1"}, 51: {"/etc/criu/runc.conf"}, 53: {"apparmor:x"}, 63: {"c"},
 	} {
 		if !slices.Equal(got[field], want) {
@@ -550,6 +550,42 @@ func TestRestoredAttributes(t *testing.T) {
 		if got := mounts[place]; len(got) != 1 || !strings.HasPrefix(got[0].options+",", want+",") {
 			t.Errorf("%s is %v, want one that is %s", place, got, want)
 		}
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
+// What a bind has below it is bound with it where it says so, and never what the restore itself has mounted there: a mount more has
+// not all mounts before it.
+func TestRestoredBelow(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	host := filepath.Dir(p.dir) // the state directory is below it
+	below := filepath.Join(host, "below")
+	if err := os.Mkdir(below, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", below, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(below, unix.MNT_DETACH)
+	const places = 5
+	s := asleep()
+	for i := range places {
+		for _, how := range []string{"bind", "rbind"} {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprintf("/%s%d", how, i), Type: "bind", Source: host, Options: []string{how}})
+		}
+	}
+	p.good("restore", "-d", "--bundle", bundle(t, s), "--image-path", imageDir(t, `["","",""]`), "x")
+	mounts, err := readMounts(filepath.Join(dir, "mounts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := slices.DeleteFunc(mounts, func(m mountPoint) bool { return !strings.Contains(m.path, "/x/criu/") })
+	if want := 1 + 3*places; len(made) != want { // the root, both kinds, and what is below one of them
+		t.Errorf("%d mounts were made, want %d: %v", len(made), want, made)
 	}
 	p.good("delete", "-f", "x")
 	p.empty()

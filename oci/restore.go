@@ -193,7 +193,7 @@ func (x *restoring) options() error {
 	o.Sibling, o.EvasiveDevices = true, true
 	o.LSMProfile, o.LSMMountContext = x.o.LSMProfile, x.o.LSMMountContext
 	if makesOwn(x.spec, specs.MountNamespace) {
-		o.Root = filepath.Join(x.c.dir, "criu-root")
+		o.Root = filepath.Join(x.placesDir(), "root")
 	}
 	if err := x.namespaces(); err != nil {
 		return err
@@ -344,14 +344,17 @@ func (x *restoring) adopt(pid int, restoring bool) error {
 
 // makeRoot mounts the container's root where CRIU can pivot into it, in a mount namespace of the calling thread.
 func (x *restoring) makeRoot() error {
-	if err := unix.Mkdir(x.opts.Root, 0o700); err != nil {
-		return &os.PathError{Op: "mkdir", Path: x.opts.Root, Err: err}
-	}
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w: CRIU needs root", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private propagation: %w", err)
+	}
+	if err := x.makePlacesDir(); err != nil {
+		return err
+	}
+	if err := unix.Mkdir(x.opts.Root, 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: x.opts.Root, Err: err}
 	}
 	// A first time for the places of mounts, which CRIU does not make, then clean.
 	if err := x.attachRoot(x.makePlaces); err != nil {
@@ -380,7 +383,7 @@ func (x *restoring) reopen() error {
 
 // attachRoot mounts the root, and has f look at it.
 func (x *restoring) attachRoot(f func(root int) error) error {
-	if err := attachTree(boundMount{source: x.c.state.Rootfs}, unix.AT_FDCWD, x.opts.Root); err != nil {
+	if err := attachTree(boundMount{source: x.c.state.Rootfs, recursive: true}, unix.AT_FDCWD, x.opts.Root); err != nil {
 		return fmt.Errorf("config.json root.path: %w", err)
 	}
 	root, err := unix.Open(x.opts.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -396,12 +399,12 @@ func (x *restoring) attachRoot(f func(root int) error) error {
 func (x *restoring) makePlaces(root int) error {
 	var fresh []string // places of file systems that come out of the image
 	for _, s := range x.plan.Steps {
-		source, dest, own := "", "", false
+		source, dest, recursive, own := "", "", false, false
 		switch op := s.Op.(type) {
 		case *plan.Mount:
 			dest, own = op.Dest, true
 		case *plan.Bind:
-			source, dest, own = op.Source, op.Dest, op.Source == ""
+			source, dest, recursive, own = op.Source, op.Dest, op.Recursive, op.Source == ""
 			if op.Inside {
 				how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 				fd, err := unix.Openat2(root, "."+filepath.Clean("/"+op.Source), &how)
@@ -415,7 +418,7 @@ func (x *restoring) makePlaces(root int) error {
 		if dest = filepath.Clean("/" + dest); dest == "/" || slices.ContainsFunc(fresh, func(f string) bool { return within(dest, f) }) {
 			continue
 		}
-		if err := makePlace(root, dest, boundMount{source: source}); err != nil {
+		if err := makePlace(root, dest, boundMount{source: source, recursive: recursive}); err != nil {
 			return fmt.Errorf("%s: %w", s.Cause.String(), err)
 		}
 		if own {

@@ -48,9 +48,28 @@ func (x *restoring) mounts() error {
 	return nil
 }
 
+// placesDir is where what CRIU is given is mounted: its root, and what that is to bind.
+func (x *restoring) placesDir() string { return filepath.Join(x.c.dir, "criu") }
+
+// makePlacesDir makes it, in a mount namespace of the calling thread. A tree that it is below, as / or /run, is copied without it, since it is
+// unbindable: a bind would have all binds before it otherwise, and twice as many mounts with each.
+func (x *restoring) makePlacesDir() error {
+	dir := x.placesDir()
+	if err := unix.Mkdir(dir, 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=700"); err != nil {
+		return &os.PathError{Op: "mount", Path: dir, Err: err}
+	}
+	if err := unix.Mount("", dir, "", unix.MS_UNBINDABLE, ""); err != nil {
+		return &os.PathError{Op: "make unbindable", Path: dir, Err: err}
+	}
+	return nil
+}
+
 // sourceOf is where CRIU finds the source of a mount.
 func (x *restoring) sourceOf(i int) string {
-	return filepath.Join(x.c.dir, "criu-sources", strconv.Itoa(i))
+	return filepath.Join(x.placesDir(), strconv.Itoa(i))
 }
 
 // makeSources mounts, in CRIU's mount namespace, what that is to bind, with the attributes that it is to have: the copy of a mount keeps
@@ -61,13 +80,7 @@ func (x *restoring) makeSources() error {
 		return nil
 	}
 	return x.onThread(func() error {
-		dir := filepath.Dir(x.sourceOf(0))
-		if err := unix.Mkdir(dir, 0o700); err != nil {
-			return &os.PathError{Op: "mkdir", Path: dir, Err: err}
-		}
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=700"); err != nil {
-			return &os.PathError{Op: "mount", Path: dir, Err: err}
-		}
+		dir := x.placesDir()
 		at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return &os.PathError{Op: "open", Path: dir, Err: err}
@@ -82,9 +95,13 @@ func (x *restoring) makeSources() error {
 	})
 }
 
-// attachTree binds the source of a mount with all below it, to the path below dir, or to dir itself for an empty one.
+// attachTree binds the source of a mount to the path below dir, or to dir itself for an empty one.
 func attachTree(b boundMount, dir int, path string) error {
-	tree, err := unix.OpenTree(unix.AT_FDCWD, b.source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	how := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if b.recursive {
+		how |= unix.AT_RECURSIVE
+	}
+	tree, err := unix.OpenTree(unix.AT_FDCWD, b.source, how)
 	if err != nil {
 		return &os.PathError{Op: "open_tree", Path: b.source, Err: err}
 	}
