@@ -104,6 +104,9 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 		return on(errno, "the hard limit of the caller is lower, and raising it needs CAP_SYS_RESOURCE", syscall.EPERM)
 	case *plan.EnterCgroup, *plan.JoinCgroup:
 		return on(errno, "a caller with a real-time policy (chrt -p shows it) gets into no control group that has no real time of the processors: cpu.rt_runtime_us, --cpu-rt-runtime", syscall.EINVAL)
+	case *plan.Keyring:
+		return on(errno, "the caller has as many keys as he may (/proc/key-users shows it), and each process that is started has a session keyring: sysctl kernel.keys.maxkeys and kernel.keys.maxbytes allow more, root_maxkeys and root_maxbytes to root; "+
+			"kakuri-runtime's --no-new-keyring makes none", syscall.EDQUOT)
 	case *plan.OOMScoreAdj:
 		return on(errno, "lowering oom_score_adj needs CAP_SYS_RESOURCE", syscall.EACCES, syscall.EPERM)
 	case *plan.Scheduler:

@@ -662,6 +662,20 @@ func TestPlantedKeyring(t *testing.T) {
 	}
 }
 
+// A process is never started with the caller's session keyring because there is no room for another: it is not started then, and is told why.
+func TestKeyQuota(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const uid = 54321
+	nstest.UseUpKeys(t, uid)
+	// Who comes to be that user later has one of the caller's quota.
+	if v := see(t, clone(), in(&plan.Keyring{}), in(&plan.Setresuid{UID: uid}), probeHere()); !strings.HasSuffix(v.Keyring, ";_ses") {
+		t.Errorf("the session keyring is %s", v.Keyring)
+	}
+	full := fault{"keyring", []plan.Step{clone(), in(&plan.Setresuid{UID: uid}), in(&plan.Keyring{}), probeHere()}, 0, "keyctl", syscall.EDQUOT, nil, "kernel.keys.maxkeys"}
+	full.check(t)
+}
+
 // Nothing of the caller is in the container: environment, session, keyring, groups.
 func TestNothingOfTheCaller(t *testing.T) {
 	nstest.Root(t)

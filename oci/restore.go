@@ -324,8 +324,8 @@ func (x *restoring) start() (err error) {
 		}
 	}
 	// As at a creation: no keys of the caller. CRIU restores none, so that what the container had is gone.
-	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS && err != unix.EDQUOT {
-		return os.NewSyscallError("keyctl", err)
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
+		return fmt.Errorf("a session keyring: keyctl: %w", err)
 	}
 	x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
 	return err

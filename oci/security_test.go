@@ -903,6 +903,22 @@ func TestNullOfTheMachine(t *testing.T) {
 	}
 }
 
+// Who has the id of a container's root and has used up its quota of keys, as another container may have, keeps nothing from being started there: its session
+// keyring, without which it would have the caller's, is of the caller's quota.
+func TestKeyQuota(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("exec sleep 1000")
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+	withUserNS(s)
+	nstest.UseUpKeys(t, int(s.Linux.UIDMappings[0].HostID))
+	p.good("run", "-d", "-b", bundle(t, s), "c")
+	p.good("exec", "c", "true")
+	p.good("delete", "-f", "c")
+	p.empty()
+}
+
 // What the caller has in its environment is its own: no variable but those of config.json is inside, NOTIFY_SOCKET and its
 // kin included, and no process of the container finds the caller's socket.
 func TestEnvironmentAndNotifySocket(t *testing.T) {

@@ -340,6 +340,10 @@ func (c *compiler) settle() {
 
 // apart takes from the child what it has of its caller: ids, file mode mask, session, ignored signals, keys.
 func (c *compiler) apart() {
+	if !c.o.NoNewKeyring {
+		// Of the caller's quota, and before the ids change: who has the container's cannot have used that up.
+		c.inside(&Keyring{}, because("default: no keys of the caller"), nil)
+	}
 	if c.userNS {
 		root := because("root of the container's user namespace builds the rest")
 		c.inside(&Setresgid{}, root, nil)
@@ -352,9 +356,6 @@ func (c *compiler) apart() {
 	// The Go runtime leaves these ignored where it finds them so, and handles the others: the first two on purpose, those of a terminal's jobs because it
 	// has no use for them, and three that libraries of C have for themselves.
 	c.inside(&DefaultSignals{Signals: []abi.Signal{abi.SIGHUP, abi.SIGINT, abi.SIGCONT, abi.SIGTSTP, abi.SIGTTIN, abi.SIGTTOU, abi.SIGRTMIN - 2, abi.SIGRTMIN - 1, abi.SIGRTMIN}}, because("default: no signal that the caller ignores is ignored inside"), nil)
-	if !c.o.NoNewKeyring {
-		c.inside(&Keyring{}, because("default: no keys of the caller"), nil)
-	}
 }
 
 // parameters sets the kernel parameters and names of the container's namespaces.
