@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +14,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -553,6 +556,30 @@ func TestRestoredAttributes(t *testing.T) {
 	}
 	p.good("delete", "-f", "x")
 	p.empty()
+}
+
+// A restore keeps what a user namespace may not take from a mount, as a creation does, unless that was to be taken by name.
+func TestRestoredLocked(t *testing.T) {
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, MapRoot: true}, func(t *testing.T) {
+		source, dest := nstest.Dir(t), nstest.Dir(t) // /tmp has nosuid
+		b := boundMount{source: source, only: true, attrs: plan.Attrs{Set: abi.MountAttrRdonly}}
+		if err := attachTree(b, unix.AT_FDCWD, dest); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(dest, unix.MNT_DETACH)
+		mounts, err := readMounts("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := slices.IndexFunc(mounts, func(m mountPoint) bool { return m.path == dest }); i < 0 || !strings.HasPrefix(mounts[i].options+",", "ro,nosuid,") {
+			t.Errorf("on %s: %v", dest, mounts)
+		}
+		b.attrs.Clear = abi.MountAttrNosuid
+		if err := attachTree(b, unix.AT_FDCWD, dest); !errors.Is(err, unix.EPERM) {
+			t.Errorf("suid by name: %v", err)
+		}
+	})
 }
 
 // What a bind has below it is bound with it where it says so, and never what the restore itself has mounted there: a mount more has

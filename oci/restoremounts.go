@@ -7,9 +7,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/oci/criu"
-	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -118,21 +116,22 @@ func attachTree(b boundMount, dir int, path string) error {
 
 // setAttrs gives a tree the attributes of a mount, as its creation does.
 func setAttrs(tree int, b boundMount) error {
-	top := plan.Attrs{Set: b.attrs.Set, Clear: b.attrs.Clear}
+	set := func(flags uint, set, clear uint64) error {
+		if set == 0 && clear == 0 {
+			return nil
+		}
+		return unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|flags, &unix.MountAttr{Attr_set: set, Attr_clr: clear})
+	}
+	clear, free := b.attrs.Clear, b.attrs.Clear
 	if b.only {
-		top.Clear |= abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec | abi.MountAttrNosymfollow
+		clear, free = b.attrs.Others()
 	}
-	for _, a := range []struct {
-		flags      uint
-		set, clear uint64
-	}{{unix.AT_EMPTY_PATH, top.Set, top.Clear}, {unix.AT_EMPTY_PATH | unix.AT_RECURSIVE, b.attrs.RecSet, b.attrs.RecClear}} {
-		attr := unix.MountAttr{Attr_set: a.set, Attr_clr: a.clear}
-		if attr == (unix.MountAttr{}) {
-			continue
-		}
-		if err := unix.MountSetattr(tree, "", a.flags, &attr); err != nil {
-			return os.NewSyscallError("mount_setattr", err)
-		}
+	err := set(0, b.attrs.Set, clear)
+	if err == unix.EPERM && free != clear {
+		err = set(0, b.attrs.Set, free)
 	}
-	return nil
+	if err == nil {
+		err = set(unix.AT_RECURSIVE, b.attrs.RecSet, b.attrs.RecClear)
+	}
+	return os.NewSyscallError("mount_setattr", err)
 }

@@ -79,20 +79,25 @@ func (t Attrs) String() string {
 	return strings.Join(list, ",")
 }
 
-// setOnly gives a mount that is no longer its source the attributes of a bind that names some: the
-// others are off, and so are those of access times where one of them is named. What a
-// user namespace may not take from a mount stays, but for what was to be taken by name. So
-// do mount(8) and runc.
-func (a *Asm) setOnly(tree Reg, t Attrs) {
+// Others are what a bind that names some attributes takes from a mount that is no longer its source: all others are off, and so are those
+// of access times where one of them is named. What a user namespace may not take from a mount stays, but for what was to be taken by name:
+// free is for a second try, where all is refused. So do mount(8) and runc.
+func (t Attrs) Others() (all, free uint64) {
 	const locked = abi.MountAttrRdonly | abi.MountAttrNosuid | abi.MountAttrNodev | abi.MountAttrNoexec
+	free = t.Clear | abi.MountAttrNosymfollow
+	return free | locked, free
+}
+
+// setOnly gives a tree the attributes of a bind that names some.
+func (a *Asm) setOnly(tree Reg, t Attrs) {
 	set := func(clear uint64) *Row {
 		return a.call(abi.CallMountSetattr, fd(tree), a.str(""), num(abi.AtEmptyPath), memArg(a.mountAttr(t.Set, clear, 0)), num(32))
 	}
-	others := t.Clear | abi.MountAttrNosymfollow
-	set(others | locked).accept(abi.EPERM)
-	all := a.here() - 1
-	set(others)
-	a.skipOK(all)
+	all, free := t.Others()
+	set(all).accept(abi.EPERM)
+	first := a.here() - 1
+	set(free)
+	a.skipOK(first)
 }
 
 // setattr applies attributes to the mount that a register holds.
