@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"os"
 	"slices"
 
@@ -79,25 +80,23 @@ func guardNull(c *specs.Spec, streams *[3]*os.File) (*os.File, error) {
 }
 
 // newNull opens a null device in a file system that has nothing else, and that is mounted nowhere; nil for who may not make one, and so does not own the machine's
-// either. Its name in /proc/PID/fd is /dev/null, and where SELinux is enabled its label that of the container's files.
+// either. Its name in /proc/PID/fd is /dev/null, and where SELinux is enabled, and lets the caller give one, its label that of the container's files.
 func newNull(l *specs.Linux) (*os.File, error) {
-	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	label := ""
+	if l != nil {
+		label = l.MountLabel
+	}
+	fs, err := newTmpfs(label)
+	if label != "" && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)) {
+		fs, err = newTmpfs("")
+	}
 	if err == unix.EPERM {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, os.NewSyscallError("fsopen", err)
+		return nil, err
 	}
 	defer unix.Close(fs)
-	if l != nil && l.MountLabel != "" {
-		// EINVAL: without SELinux there is no such option.
-		if err := unix.FsconfigSetString(fs, "context", l.MountLabel); err != nil && err != unix.EINVAL {
-			return nil, os.NewSyscallError("fsconfig", err)
-		}
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return nil, os.NewSyscallError("fsconfig", err)
-	}
 	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("fsmount", err)
@@ -125,6 +124,29 @@ func newNull(l *specs.Linux) (*os.File, error) {
 		return nil, os.NewSyscallError("openat", err)
 	}
 	return os.NewFile(uintptr(fd), "/dev/null"), nil
+}
+
+// newTmpfs makes a tmpfs that is to be mounted yet, with a label of SELinux or without. For who may make none the error is EPERM itself.
+func newTmpfs(label string) (fs int, err error) {
+	if fs, err = unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC); err == unix.EPERM {
+		return -1, err
+	} else if err != nil {
+		return -1, os.NewSyscallError("fsopen", err)
+	}
+	if label != "" {
+		// EINVAL: without SELinux there is no such option.
+		if err = unix.FsconfigSetString(fs, "context", label); err == unix.EINVAL {
+			err = nil
+		}
+	}
+	if err == nil {
+		err = unix.FsconfigCreate(fs)
+	}
+	if err != nil {
+		unix.Close(fs)
+		return -1, os.NewSyscallError("fsconfig", err)
+	}
+	return fs, nil
 }
 
 // ownNull is newNull, or the machine's for who may not make one.
