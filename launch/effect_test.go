@@ -177,12 +177,25 @@ func processCases() []opCase {
 			}
 		}},
 		// Without a security module any file shows where it writes to.
-		{"security label", fixed(clone(abi.NSMount), in(&plan.OpenProc{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123"}), probeHere()), func(t *testing.T, steps []plan.Step) {
-			early := []plan.Step{steps[0], in(&plan.OpenSelf{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123", Self: true}), steps[3]}
-			for _, steps := range [][]plan.Step{steps, early} {
-				if v := see(t, steps...); v.OOM != "123" {
-					t.Errorf("oom_score_adj %s", v.OOM)
-				}
+		{"security label", fixed(clone(abi.NSMount), in(&plan.OpenProc{}), in(&plan.SecurityLabel{Path: "oom_score_adj", Text: "123"}), probeHere()), viewed(func(t *testing.T, v view) {
+			if v.OOM != "123" {
+				t.Errorf("oom_score_adj %s", v.OOM)
+			}
+		})},
+		{"key label", func(t testing.TB) []plan.Step {
+			dir := nstest.Dir(t) // in the place of the process's
+			if err := os.Mkdir(filepath.Join(dir, "attr"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "attr/keycreate"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return []plan.Step{rt(&plan.OpenFD{Path: dir, Flags: abi.OPath, Out: plan.RegSelf}), clone(), in(&plan.KeyLabel{Label: "u:r:t:s0"}), probeHere()}
+		}, func(t *testing.T, steps []plan.Step) {
+			must(t, steps...)
+			file := filepath.Join(steps[0].Op.(*plan.OpenFD).Path, "attr/keycreate")
+			if data, err := os.ReadFile(file); err != nil || string(data) != "u:r:t:s0" {
+				t.Errorf("%v: written was %q", err, data)
 			}
 		}},
 		{"keyring", fixed(clone(), in(&plan.Keyring{}), probeHere()), viewed(func(t *testing.T, v view) {

@@ -177,7 +177,7 @@ func TestFaults(t *testing.T) {
 		{"memory of no node", user(&plan.MemoryPolicy{Mode: abi.MpolBind, Nodes: []plan.Range{{First: 900, Last: 900}}}), 0, "set_mempolicy", syscall.EINVAL, nil, "this machine has none of the nodes"},
 		{"processors that are not there", user(&plan.Affinity{CPUs: []plan.Range{{First: 8000, Last: 8000}}}), 0, "sched_setaffinity", syscall.EINVAL, nil, "none of these processors"},
 		{"label without a module", []plan.Step{clone(), in(&plan.OpenProc{}), in(&plan.SecurityLabel{Path: "attr/none/exec", Text: "exec x"}), probeHere()}, 0, "openat", syscall.ENOENT, fs.ErrNotExist, "is not enabled"},
-		{"label of keys without SELinux", []plan.Step{clone(), in(&plan.OpenSelf{}), in(&plan.SecurityLabel{Path: "attr/keycreate", Text: "u:r:t:s0", Self: true}), probeHere()}, 0, "write", syscall.EINVAL, nil, "no such label"},
+		{"label of keys without SELinux", []plan.Step{clone(), in(&plan.OpenSelf{}), in(&plan.KeyLabel{Label: "u:r:t:s0"}), probeHere()}, 0, "write", syscall.EINVAL, nil, "no such label"},
 		{"clock offset out of range", []plan.Step{clone(), in(&plan.OpenSelf{}), in(&plan.EnterTime{Monotonic: -1 << 62}), probeHere()}, 0, "write", syscall.ERANGE, nil, ""},
 		{"sysctl missing", []plan.Step{clone(abi.NSNetwork), in(&plan.OpenProc{}), in(&plan.Sysctl{Key: "net.ipv4.none", Value: "1"}), probeHere()}, 0, "openat2", syscall.ENOENT, fs.ErrNotExist, "has no such parameter"},
 		{"sysctl value refused", []plan.Step{clone(abi.NSNetwork), in(&plan.OpenProc{}), in(&plan.Sysctl{Key: "net.ipv4.ip_forward", Value: "many"}), probeHere()}, 0, "write", syscall.EINVAL, nil, ""},

@@ -122,7 +122,7 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 		}
 	case *plan.Affinity:
 		return on(errno, "the control group allows none of these processors, or the machine does not have them", syscall.EINVAL)
-	case *plan.SecurityLabel:
+	case *plan.SecurityLabel, *plan.KeyLabel:
 		if call == "openat" {
 			return on(errno, "the security module is not enabled in this kernel", syscall.ENOENT)
 		}

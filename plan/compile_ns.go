@@ -251,8 +251,8 @@ func (c *compiler) enter() error {
 func (c *compiler) openFirst() {
 	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
 	if c.selinux() && !c.o.NoNewKeyring {
-		// Before a fork, whose /proc/self is another. The domain that the program is in may not use keys of the runtime's.
-		c.inside(&SecurityLabel{Path: "attr/keycreate", Text: c.spec.Process.SelinuxLabel, Self: true}, c.cause("process.selinuxLabel"), nil)
+		// The domain that the program is in may not use keys of the runtime's.
+		c.inside(&KeyLabel{Label: c.spec.Process.SelinuxLabel}, c.cause("process.selinuxLabel"), nil)
 	}
 	if c.o.Joined {
 		if c.o.Chroot != "" {

@@ -1019,7 +1019,8 @@ func TestMaskCovers(t *testing.T) {
 	}
 }
 
-// TestKeyLabel: keyrings that are made for a program in a domain of SELinux are of that domain, before a fork as well, and where none is made, or SELinux is not enabled, there is nothing to label.
+// TestKeyLabel: keyrings that are made for a program in a domain of SELinux are of that domain, before a fork as well. Where none is made, or SELinux
+// is not enabled, there is nothing to label.
 func TestKeyLabel(t *testing.T) {
 	spec := config(`"root":{"path":"/r"}`, `"process":{"args":["/bin/true"],"cwd":"/","user":{"uid":0,"gid":0},"selinuxLabel":"u:r:t:s0"}`, `"linux":{"namespaces":[{"type":"mount"},{"type":"pid","path":"/proc/1/ns/pid"}]}`)
 	for _, c := range []struct {
@@ -1031,8 +1032,8 @@ func TestKeyLabel(t *testing.T) {
 		host.SELinux = c.enabled
 		p := compile(t, spec, host, Options{NoNewKeyring: c.none})
 		label := slices.IndexFunc(p.Steps, func(s Step) bool {
-			l, is := s.Op.(*SecurityLabel)
-			return is && *l == SecurityLabel{Path: "attr/keycreate", Text: "u:r:t:s0", Self: true}
+			l, is := s.Op.(*KeyLabel)
+			return is && l.Label == "u:r:t:s0"
 		})
 		later := func(s Step) bool { return s.Op.Name() == "fork" || s.Op.Name() == "keyring" }
 		if label >= 0 != c.labels || c.labels && slices.IndexFunc(p.Steps, later) < label {

@@ -32,7 +32,7 @@ func Ops() []Op {
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
 		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &OpenCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
-		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &SecurityLabel{},
+		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &KeyLabel{}, &SecurityLabel{},
 		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
 		&SetForwarding{}, &MakeBridge{}, &RemoveBridge{}, &MakeParent{}, &MakeRules{}, &HoldPorts{}, &PublishPorts{}, &UnpublishPorts{}, &ServeNames{}, &LimitEgress{},
 		&World{}, &UplinkPorts{},

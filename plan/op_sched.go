@@ -144,13 +144,26 @@ func (f *Affinity) lower(a *Asm) {
 	}
 }
 
+// KeyLabel asks SELinux for the label of keys that are made from now on: setkeycreatecon(3). The execve ends it, so that keys which the program
+// makes have what the policy has for them. It is before a fork, whose /proc/self is another than the one that [OpenSelf] has kept.
+type KeyLabel struct{ Label string }
+
+// Name implements [Op].
+func (*KeyLabel) Name() string { return "key label" }
+
+// String implements [Op].
+func (k *KeyLabel) String() string { return fmt.Sprintf("write %s %q", keyCreate, k.Label) }
+
+const keyCreate = "attr/keycreate"
+
+func (k *KeyLabel) lower(a *Asm) { a.writeProc(keyCreate, []byte(k.Label)) }
+
 // SecurityLabel asks a security module for the domain that the next execve is to enter:
-// AppArmor's aa_change_onexec(3), SELinux's setexeccon(3), or for that of keyrings made until then,
-// setkeycreatecon(3). It is written to the host's procfs, whose Path below the process's directory is given.
+// AppArmor's aa_change_onexec(3), SELinux's setexeccon(3). It is written to the host's
+// procfs, whose Path below the process's directory is given.
 type SecurityLabel struct {
 	Path string // "attr/apparmor/exec"
 	Text string
-	Self bool // in the directory that [OpenSelf] has kept, before there is another process by a fork
 }
 
 // Name implements [Op].
@@ -160,10 +173,6 @@ func (*SecurityLabel) Name() string { return "security label" }
 func (l *SecurityLabel) String() string { return fmt.Sprintf("write %s %q", l.Path, l.Text) }
 
 func (l *SecurityLabel) lower(a *Asm) {
-	if l.Self {
-		a.writeProc(l.Path, []byte(l.Text))
-		return
-	}
 	f := a.tmp()
 	// "self" anew: after a fork the process is not the one that began.
 	a.call(abi.CallOpenat, fd(RegProc), a.str("self/"+l.Path), num(abi.OWronly|abi.OCloexec), num(0)).into(f)

@@ -21,7 +21,7 @@ func (p Plan) Unchecked() []UncheckedStep {
 // unchecked says why a step with this operation may be without a check: what else shows it, or why
 // the kernel shows nothing. It is empty for an operation that always has to have one.
 func unchecked(op Op) string {
-	switch op := op.(type) {
+	switch op.(type) {
 	case *Clone, *Fork, *Init:
 		return "the process that is looked at came of it"
 	case *OpenNamespace, *OpenSocketNamespace, *OpenFD, *OpenRoot, *OpenSelf, *OpenNull, *OpenProc, *OpenPts, *OpenHost, *OpenSource:
@@ -54,10 +54,8 @@ func unchecked(op Op) string {
 		return "prctl(2) tells only the process itself"
 	case *Keyring:
 		return "keyctl(2) tells only the process itself"
-	case *SecurityLabel:
-		if op.Self {
-			return "keyctl(2) tells only who may use the keyring"
-		}
+	case *KeyLabel:
+		return "keyctl(2) tells only who may use the keyring"
 	case *MakeCgroup, *EnterCgroup:
 		return "it shows by the control group"
 	case *RemoveCgroup, *RemoveResctrl, *Unmount, *UnpublishPorts, *RemoveBridge:

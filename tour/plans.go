@@ -84,7 +84,7 @@ func subject(op plan.Op) int {
 		*plan.CopyUp, *plan.NewUserNamespace, *plan.Remount, *plan.OpenRoot, *plan.Chroot, *plan.LeaveChroot, *plan.PivotRoot:
 		return fileSystems
 	case *plan.WriteIDMap, *plan.HelperIDMap, *plan.DenySetgroups, *plan.Setgroups, *plan.Setresgid, *plan.Setresuid, *plan.OwnStreams, *plan.OwnNull,
-		*plan.DropBounding, *plan.Capset, *plan.Ambient, *plan.KeepCaps, *plan.NoNewPrivs, *plan.Seccomp, *plan.SendListener, *plan.SecurityLabel, *plan.Undumpable:
+		*plan.DropBounding, *plan.Capset, *plan.Ambient, *plan.KeepCaps, *plan.NoNewPrivs, *plan.Seccomp, *plan.SendListener, *plan.KeyLabel, *plan.SecurityLabel, *plan.Undumpable:
 		return rights
 	case *plan.Clone, *plan.OpenNamespace, *plan.OpenSocketNamespace, *plan.OpenFD, *plan.Setns, *plan.Unshare, *plan.EnterTime, *plan.Fork, *plan.Init,
 		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
