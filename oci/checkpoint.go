@@ -531,7 +531,8 @@ const (
 const pipePrefix = "pipe:["
 
 // outsideStreams is what the container's streams are: pipes as they were at its creation, since the process
-// may have moved them, and one that is among its streams by now may be its own, with which a restore is not to give it the caller's. Files of the host, which are in none of the container's mounts, come after them.
+// may have moved them, and one that is among its streams by now may be its own: a restore that saw it here would
+// give it the caller's. Files of the host, which are in none of the container's mounts, come after them.
 func (c *Container) outsideStreams(first *Process, inside []mountPoint) []string {
 	list := make([]string, firstFile)
 	for i := range firstFile {

@@ -297,6 +297,7 @@ func TestCRIUNullDevice(t *testing.T) {
 func TestCRIURequests(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
+	defer unix.Umask(unix.Umask(0o022)) // the caller's, which CRIU is not to have
 	dir := withPlayed(t)
 	p := newPlace(t)
 	image := filepath.Join(nstest.Dir(t), "deep/image")

@@ -266,7 +266,7 @@ func TestHookAsksAfterFailure(t *testing.T) {
 	s := base("true")
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/not/there", Options: []string{"bind"}})
 	ask := p.command("state", "c")
-	hook := shell("timeout 10 " + strings.Join(ask.Args, " ") + " >" + log + " 2>&1")
+	hook := shell("timeout 60 " + strings.Join(ask.Args, " ") + " >" + log + " 2>&1")
 	hook.Env = append(os.Environ(), ask.Env...)
 	setHooks(s, "poststop", hook)
 	p.bad("/not/there", "create", "-b", bundle(t, s), "c")
