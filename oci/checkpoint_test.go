@@ -562,8 +562,16 @@ func TestRestoredAttributes(t *testing.T) {
 // A restore keeps what a user namespace may not take from a mount, as a creation does, unless that was to be taken by name.
 func TestRestoredLocked(t *testing.T) {
 	nstest.Root(t)
+	const source = "/run/locked"
+	if os.Mkdir(source, 0o700) == nil { // it is there in the process of its own
+		if err := unix.Mount("tmpfs", source, "tmpfs", unix.MS_NOSUID, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(source)
+		defer unix.Unmount(source, unix.MNT_DETACH)
+	}
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, MapRoot: true}, func(t *testing.T) {
-		source, dest := nstest.Dir(t), nstest.Dir(t) // /tmp has nosuid
+		dest := nstest.Dir(t)
 		b := boundMount{source: source, only: true, attrs: plan.Attrs{Set: abi.MountAttrRdonly}}
 		if err := attachTree(b, unix.AT_FDCWD, dest); err != nil {
 			t.Fatal(err)
