@@ -491,15 +491,18 @@ func (r *Rules) dropTemporary(kind, name string) {
 }
 
 // Check says what the table has not that the records have, or that its rules are not those that belong there; nothing
-// when all is as it should be. A record comes before its elements and goes before them: who is at it meanwhile is waited for, and where they come and go all the time
-// nothing is said.
-func (r *Rules) Check() (faults []string, err error) {
+// when all is as it should be. A record comes before its elements and goes before them: who is at it meanwhile is waited for, but not for ever.
+func (r *Rules) Check() (faults []string, err error) { return r.checkWithin(3 * time.Second) }
+
+var errChanging = errors.New("others change the rules all the time")
+
+func (r *Rules) checkWithin(limit time.Duration) (faults []string, err error) {
 	s, err := openNetfilter()
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	for range 100 {
+	for until := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
 		before, err := s.generation()
 		if err != nil {
 			return nil, err
@@ -515,9 +518,10 @@ func (r *Rules) Check() (faults []string, err error) {
 		if idle && after == before {
 			return faults, nil
 		}
-		time.Sleep(10 * time.Millisecond)
+		if time.Now().After(until) {
+			return nil, errChanging
+		}
 	}
-	return nil, nil
 }
 
 // busy says, until done, that records and the table are not the same.
