@@ -216,10 +216,8 @@ func (k *check) worldRules() error {
 	if err != nil {
 		return err
 	}
-	release := k.e.hold(cables)
-	held := slices.DeleteFunc(cables, func(c cable) bool { return !c.Held }) // others come and go just now
-	err = k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges, Cables: held})
-	release() // the repair holds them itself
+	// Others may change the rules for long: no container is held for that.
+	err = errors.Join(k.e.onNetworks(context.Background(), netJob{Op: jobCheck, Bridges: bridges}), k.e.lookAtCables(cables))
 	if err == nil {
 		return nil
 	}
@@ -231,6 +229,16 @@ func (k *check) worldRules() error {
 		k.find(what, fault, k.e.repairWorld)
 	}
 	return nil
+}
+
+// lookAtCables has what is missing of cables in a network world for its error, of containers that nobody connects or takes from a network meanwhile.
+func (e *Engine) lookAtCables(cables []cable) error {
+	defer e.hold(cables)() // the repair does so itself
+	held := slices.DeleteFunc(cables, func(c cable) bool { return !c.Held })
+	if len(held) == 0 {
+		return nil
+	}
+	return e.onNetworks(context.Background(), netJob{Op: jobLook, Cables: held})
 }
 
 // fitsWorld refuses what cannot be had in a world: a container's user namespace is its own, or that of another one there.

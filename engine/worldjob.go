@@ -47,7 +47,8 @@ const (
 	jobUnplug     = "unplug"
 	jobReconnect  = "reconnect" // where its devices went, as with a world that ended
 	jobDrop       = "drop"      // the bridge Device
-	jobCheck      = "check"     // the error is what the rules have not, and the Bridges and Cables
+	jobCheck      = "check"     // the error is what the rules have not, and the Bridges
+	jobLook       = "look"      // the same of the Cables
 	jobRepair     = "repair"    // all of them
 	jobRefused    = "refused"   // reads what the container's rules have refused
 )
@@ -80,6 +81,8 @@ func (j *netJob) run(ctx context.Context) error {
 		return errors.Join(err, rules.RemoveBridge(j.Device))
 	case jobCheck:
 		return j.check(d)
+	case jobLook:
+		return j.look(d)
 	case jobRepair:
 		return j.repair(ctx, d)
 	case jobRefused:
@@ -101,19 +104,32 @@ func (j *netJob) check(d *network.Doer) error {
 			faults = append(faults, "network "+b.Network+": "+text)
 		}
 	}
+	return toldOf(faults, errs)
+}
+
+// look is check of cables.
+func (j *netJob) look(d *network.Doer) error {
+	var faults []string
+	var errs []error
 	for _, c := range j.Cables {
 		text, err := d.Unplugged(c.Endpoint)
 		if errs = append(errs, err); text != "" && !ending(c.Process) {
 			faults = append(faults, container(c.ID)+": on network "+c.Endpoint.Network+": "+text)
 		}
 	}
-	if err = errors.Join(errs...); err == nil && len(faults) > 0 {
+	return toldOf(faults, errs)
+}
+
+// toldOf is an error of faults, a line each, unless they could not be looked for.
+func toldOf(faults []string, errs []error) error {
+	err := errors.Join(errs...)
+	if err == nil && len(faults) > 0 {
 		err = errors.New(strings.Join(faults, "\n"))
 	}
 	return err
 }
 
-// repair makes again what check finds missing.
+// repair makes again what check and look find missing.
 func (j *netJob) repair(ctx context.Context, d *network.Doer) error {
 	_, err := d.Rules.Repair()
 	errs := []error{err}
