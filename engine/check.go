@@ -327,8 +327,8 @@ func (c cable) plug(ctx context.Context, d *network.Doer) error {
 	return d.Reconnect(ctx, c.Process.PID, c.ID, n)
 }
 
-// layers finds what is left of layers in the storage room. What containers have written that went with --rm the next command takes away, and so does the repair: it is
-// found where that cannot be done.
+// layers finds what is left of layers in the storage room. What containers have written that went with --rm the next command takes away, and so does the repair, which alone finds
+// where that cannot be done: a look does not try.
 func (k *check) layers() error {
 	if !exists(k.e.data + "/layers") {
 		return nil
@@ -463,13 +463,9 @@ func (k *check) directory(dir, id string) {
 		defer lock.Close()
 	}
 	c, err := k.e.read(dir)
-	var reserved [2]error // its name and its range of ids, as far as they are missing
-	var to string
+	var reserved reservation
 	if err == nil {
-		to, reserved[0] = files.ReservedFor(k.e.names() + "/" + c.Name)
-		if c.Slot >= 0 && !exists(k.e.ids()+"/"+strconv.Itoa(c.Slot)) {
-			reserved[1] = os.ErrNotExist
-		}
+		reserved = k.e.reservation(&c)
 	}
 	if k.e.leaving(dir) { // after what is found missing
 		return
@@ -478,7 +474,7 @@ func (k *check) directory(dir, id string) {
 		k.unreadable(lock, id, err)
 		return
 	}
-	k.reserved(&c, to, reserved)
+	k.reserved(&c, reserved)
 	left, _ := filepath.Glob(dir + "/*.new")
 	for _, name := range left {
 		if !monitor.Attended(k.e.dir, id) && exists(name) {
@@ -503,22 +499,35 @@ func (k *check) unreadable(lock *os.File, id string, err error) {
 	}
 }
 
-// reserved finds what a container has not reserved: for whom its name is, and why that and its range of ids could not be read.
-func (k *check) reserved(c *Container, to string, missing [2]error) {
+// A reservation is what a container has reserved, as a look finds it.
+type reservation struct {
+	holder string // the id of the container that has its name
+	name   error  // why there is none
+	noIDs  bool   // its range of ids is nobody's
+}
+
+func (e *Engine) reservation(c *Container) (r reservation) {
+	r.holder, r.name = files.ReservedFor(e.names() + "/" + c.Name)
+	r.noIDs = c.Slot >= 0 && !exists(e.ids()+"/"+strconv.Itoa(c.Slot))
+	return r
+}
+
+// reserved finds what a container should have reserved, and has not.
+func (k *check) reserved(c *Container, r reservation) {
 	place := k.e.names() + "/" + c.Name
-	switch err := missing[0]; {
-	case errors.Is(err, os.ErrNotExist):
+	switch {
+	case errors.Is(r.name, os.ErrNotExist):
 		k.find(container(c.ID), "its name "+c.Name+" is not reserved", func() error { return files.Reserve(c.ID, place) })
-	case err == nil && to != c.ID:
-		k.find(container(c.ID), fmt.Sprintf("its name %s is that of container %s", c.Name, files.ShortID(to)), func() error {
+	case r.name == nil && r.holder != c.ID:
+		k.find(container(c.ID), fmt.Sprintf("its name %s is that of container %s", c.Name, files.ShortID(r.holder)), func() error {
 			return errors.New("rename one of them")
 		})
-	case err != nil && !files.Scarce(err): // it is no link: nobody's, and in the way
+	case r.name != nil && !files.Scarce(r.name): // it is no link: nobody's, and in the way
 		k.find(container(c.ID), "its name "+c.Name+" is not reserved: something else is in the place", func() error {
 			return errors.Join(files.RemoveAll(place), files.Reserve(c.ID, place))
 		})
 	}
-	if missing[1] != nil {
+	if r.noIDs {
 		k.find(container(c.ID), "its range of ids is not reserved", func() error { return files.Reserve(c.ID, k.e.ids()+"/"+strconv.Itoa(c.Slot)) })
 	}
 }
@@ -605,6 +614,7 @@ func (k *check) states() error {
 	return ignoreMissing(err)
 }
 
+// state finds what is left of one that nobody makes or attends to, and whose container there is not. In this order: a monitor takes the state away before it lets go.
 func (k *check) state(id string) {
 	state := k.e.dir + "/runtime/" + id
 	if k.e.find(id) == "" && !exists(k.e.creating()+"/"+id) && free(state) && !monitor.Attended(k.e.dir, id) && exists(state) { // else it has gone meanwhile

@@ -184,7 +184,7 @@ func (e *Engine) tidy() { e.complain(e.sweep()) }
 // complain warns of what was left and cannot be taken away.
 func (e *Engine) complain(left error) {
 	if left != nil && e.warn != nil {
-		e.warn(fmt.Sprintf("what is left of others cannot be taken away, kakuri system check tells more: %v", left))
+		e.warn(fmt.Sprintf("what is left of others cannot be taken away, kakuri system check --repair tells more: %v", left))
 	}
 }
 
