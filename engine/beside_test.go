@@ -111,7 +111,7 @@ func foundNothing(t *testing.T, k *check, when string) {
 	k.found = nil
 }
 
-// TestLooksBesideEnd: a container with --rm that its monitor takes away, first its name, then its directory, is the monitor's business in any moment of that.
+// TestLooksBesideEnd: a container with --rm that its monitor takes away, first its name, then its directory, is the monitor's business in any moment of that, unless there is no end of it.
 func TestLooksBesideEnd(t *testing.T) {
 	nstest.Root(t)
 	e := open(t)
@@ -139,6 +139,14 @@ func TestLooksBesideEnd(t *testing.T) {
 	if err := os.RemoveAll(c.dir); err != nil {
 		t.Fatal(err)
 	}
+	if err := k.monitors(); err != nil {
+		t.Error(err)
+	}
+	if len(k.found) != 1 || k.found[0].Mended {
+		t.Errorf("its monitor does not end: %+v", k.found)
+	}
+	k.found = nil
+	time.AfterFunc(100*time.Millisecond, func() { attended.Close() })
 	if err := k.monitors(); err != nil {
 		t.Error(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
@@ -391,11 +392,27 @@ func (k *check) monitors() error {
 			k.firstStep(id)
 		case k.e.isOrphan(id):
 			k.find(container(id), "its monitor was killed", func() error { return k.e.adopt(id) })
-		case k.e.dirOf(id) == "" && !exists(k.e.creating()+"/"+id) && monitor.Attended(k.e.dir, id) && exists(k.e.dir+"/runtime/"+id): // which a monitor takes away before that
-			k.find(container(id), "it runs, and its directory is gone", func() error { return k.e.removeDamaged(context.Background(), id) })
+		case k.e.dirOf(id) == "" && !exists(k.e.creating()+"/"+id) && monitor.Attended(k.e.dir, id):
+			k.homeless(id)
 		}
 	}
 	return ignoreMissing(err)
+}
+
+// homeless finds a container whose directory is gone, and not by its monitor: that takes the state away before, and ends.
+func (k *check) homeless(id string) {
+	if exists(k.e.dir + "/runtime/" + id) {
+		k.find(container(id), "it runs, and its directory is gone", func() error { return k.e.removeDamaged(context.Background(), id) })
+		return
+	}
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		if !monitor.Attended(k.e.dir, id) {
+			return
+		}
+	}
+	k.find(container(id), "it is gone, and its monitor does not end", func() error {
+		return fmt.Errorf("process %d: end it by kill -9", files.LockHolder(monitor.Place(k.e.dir, id)))
+	})
 }
 
 // firstStep finds the place of a monitor that has not come to have it.
