@@ -647,13 +647,8 @@ func TestOrphanEnds(t *testing.T) {
 func TestPlantedKeyring(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	runtime.LockOSThread() // for good: it ends with the test
 	for _, name := range []string{"_ses", "_ses.kakuri", "_ses.c"} {
-		ring, err := unix.KeyctlJoinSessionKeyring(name)
-		if err != nil {
-			t.Skipf("needs keyrings: %v", err)
-		}
-		if err := unix.KeyctlSetperm(ring, 0x3f3f3f3f); err != nil {
+		if err := unix.KeyctlSetperm(nstest.JoinKeyring(t, name), 0x3f3f3f3f); err != nil {
 			t.Fatal(err)
 		}
 	}

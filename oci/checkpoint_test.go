@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -454,10 +453,7 @@ func given(t *testing.T, dir string) map[string][]mountPoint {
 func TestRestoredKeyring(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
-	runtime.LockOSThread() // for good: it ends with the test
-	if _, err := unix.KeyctlJoinSessionKeyring("_ses.caller"); err != nil {
-		t.Skipf("needs keyrings: %v", err)
-	}
+	nstest.JoinKeyring(t, "_ses.caller")
 	dir := withPlayed(t)
 	p := newPlace(t)
 	p.good("restore", "-d", "--bundle", bundle(t, asleep()), "--image-path", imageDir(t, `["","",""]`), "x")

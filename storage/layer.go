@@ -150,8 +150,7 @@ func (s *Store) PutBlob(ctx context.Context, blob io.Reader, id digest.Digest, i
 	defer tar.Close()
 	return s.put(ctx, tar, want, func() error {
 		// What is behind the compressed stream is part of the blob.
-		_, err := io.Copy(io.Discard, blob)
-		if err != nil {
+		if _, err := io.Copy(io.Discard, blob); err != nil {
 			return err
 		}
 		return save()

@@ -68,6 +68,25 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// allTheTime calls look again and again, beside what the test does, until done or look says that it is enough.
+func allTheTime(look func() bool) (done func()) {
+	end, ended := make(chan bool), make(chan bool)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			if !look() {
+				return
+			}
+		}
+	}()
+	return func() { close(end); <-ended }
+}
+
 // TestPutOverCut: a layer that was cut is whole again when it comes once more, by an import or a load of what no registry has.
 func TestPutOverCut(t *testing.T) {
 	s := open(t)
@@ -87,21 +106,13 @@ func TestPutOverCut(t *testing.T) {
 			t.Errorf("%d of %d bytes, %v", len(got), len(text), err)
 		}
 	}
-	end, ended := make(chan bool), make(chan bool)
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
-			if _, err := s.Layer(l.DiffID); err != nil {
-				t.Errorf("one reads it meanwhile: %v", err)
-				return
-			}
+	done := allTheTime(func() bool {
+		_, err := s.Layer(l.DiffID)
+		if err != nil {
+			t.Errorf("one reads it meanwhile: %v", err)
 		}
-	}()
+		return err == nil
+	})
 	for range 50 {
 		if err := os.Truncate(l.path, 100); err != nil {
 			t.Error(err)
@@ -110,8 +121,7 @@ func TestPutOverCut(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	close(end)
-	<-ended
+	done()
 	only(t, s.path(layersDir), l.DiffID.Encoded()+".tar")
 }
 

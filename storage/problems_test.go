@@ -115,21 +115,13 @@ func TestNoTar(t *testing.T) {
 // TestProblemsBesidePut: a layer that is being put, with its blob, is there as a whole or not at all.
 func TestProblemsBesidePut(t *testing.T) {
 	s := open(t)
-	end, ended := make(chan bool), make(chan bool)
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
-			if list, err := s.Problems(); err != nil || len(list) > 0 {
-				t.Errorf("%v: %+v", err, list)
-				return
-			}
+	done := allTheTime(func() bool {
+		list, err := s.Problems()
+		if err != nil || len(list) > 0 {
+			t.Errorf("%v: %+v", err, list)
 		}
-	}()
+		return err == nil && len(list) == 0
+	})
 	for i := range 20 {
 		tar := layer(t, fmt.Sprint("f x ", i))
 		blob := gzipped(t, tar)
@@ -137,6 +129,5 @@ func TestProblemsBesidePut(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	close(end)
-	<-ended
+	done()
 }
