@@ -44,7 +44,7 @@ func (b *builder) linked(w *wire) (string, error) {
 			if b.look {
 				continue
 			}
-			return "", fmt.Errorf("cannot link to a non running container: %s AS %s", "/"+c.Name, "/"+b.rec.Name+"/"+alias)
+			return "", cannotLink(&c, "/"+b.rec.Name+"/"+alias)
 		}
 		text += linkLines(&c, has.Addrs, alias)
 		if !b.look {
@@ -54,6 +54,14 @@ func (b *builder) linked(w *wire) (string, error) {
 		}
 	}
 	return text, nil
+}
+
+// cannotLink says why there is no address of c by which a link could name it.
+func cannotLink(c *Container, as string) error {
+	if c.Active() {
+		return fmt.Errorf("cannot link to /%s, as it does not belong to the default network: on one that both are connected to, a link is a name for it", c.Name)
+	}
+	return fmt.Errorf("cannot link to a non running container: /%s AS %s", c.Name, as)
 }
 
 // networkOwner is the container whose network namespace one has: its own, but with --network container:NAME.

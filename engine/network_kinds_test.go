@@ -91,6 +91,8 @@ func TestLinksAndEndpoints(t *testing.T) {
 		t.Errorf("%v, code %d: %q, want %q", err, code, said, want)
 	}
 	refused(t, e, on("", Config{Links: []string{"nobody:db"}, Command: []string{"true"}}), 125, "nobody")
+	// Who runs on another network alone is not said to have ended.
+	refused(t, e, on("", Config{Links: []string{"servermade:db"}, Command: []string{"true"}}), 125, "cannot link to /servermade, as it does not belong to the default network")
 
 	// Who lists containers sees the names that links give; a link can be taken away alone.
 	later, err := e.Create(ctx, Config{Image: "host", Name: "later", Links: []string{"server:db", "server"}, Command: []string{"true"}})

@@ -139,11 +139,16 @@ func smokeJobs(o options) []job {
 		guest = "set -e; test $(cat /proc/1/comm) = systemd; systemctl --no-pager status dbus.socket user@999.service"
 	}
 	guest += "; cd /sys/fs/cgroup; for c in cpuset cpu io memory pids; do grep -qw $c cgroup.controllers; done; ip link show lo up | grep -q LOOPBACK; test -b /dev/vdc"
+	// From the policy on that SELinux is given there, all is under it.
+	label := job{Name: "kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}}
+	if o.SELinux {
+		label = job{Name: "kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
+	}
 	jobs := []job{
 		{Name: "guest", Dir: "/", Argv: []string{"sh", "-c", guest}},
+		label,
 		{Name: "kakuri-runtime --version", Dir: "/", Argv: []string{bin + "kakuri-runtime", "--version"}},
 		{Name: "kakuri-runtime run, exec, delete", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/runtime.sh"}},
-		{Name: "kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}},
 		{Name: "kakuri run host true", Dir: "/", Argv: []string{bin + "kakuri", "run", "host", "true"}},
 		{Name: "kakuri run --storage-opt size=", Dir: "/", Argv: []string{"unshare", "-m", "bash", "/" + workDir + "/internal/vm/quota.sh"}},
 		{Name: "kakuri tour", Dir: "/", Argv: []string{bin + "kakuri", "tour", "--lang", "en"}},

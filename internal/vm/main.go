@@ -6,6 +6,7 @@
 //	go run ./internal/vm -kernel new -systemd
 //	go run ./internal/vm -arch arm64
 //	go run ./internal/vm -kernel 6.1 -power only
+//	go run ./internal/vm -kernel 6.1 -selinux
 //	go run ./internal/vm -kernel 6.12 -systemd -suite ../runc -cases 'cgroups update' -filter 'cgroup v2|unified'
 //
 // Kernels and the guest's root come from Debian's archive by apt, with a
@@ -40,6 +41,7 @@ type options struct {
 	Kernel  string
 	Arch    string
 	Systemd bool
+	SELinux bool // in the place of AppArmor
 	Pkgs    []string
 	Run     string
 	Quick   bool   // without the packages that take long
@@ -93,6 +95,7 @@ func flags() (options, error) {
 	flag.StringVar(&o.Kernel, "kernel", "", "6.1, 6.12 or new; all three when empty")
 	flag.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
 	flag.BoolVar(&o.Systemd, "systemd", false, "have systemd as the first process, and the tests in a unit")
+	flag.BoolVar(&o.SELinux, "selinux", false, "have SELinux in the place of AppArmor, and run what is about it and the tests of -pkgs alone")
 	flag.StringVar(&pkgs, "pkgs", "", "packages, such as './launch ./oci'; those of jobs.go when empty")
 	flag.StringVar(&o.Run, "run", "", "tests to run, as go test -run takes them")
 	flag.BoolVar(&o.Quick, "quick", false, "leave out the packages that take most of the time, such as cli, and of engine all but a few tests")
@@ -114,7 +117,7 @@ func flags() (options, error) {
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	if o.Power == "" && (o.Quick || o.Suite != "" || o.Run != "" || len(o.Pkgs) > 0) {
+	if o.Power == "" && (o.Quick || o.Suite != "" || o.Run != "" || o.SELinux || len(o.Pkgs) > 0) {
 		o.Power = never
 	}
 	if o.Power != "" && o.Power != never && o.Power != only {

@@ -96,10 +96,14 @@ func (m machine) command(o options, k *kernel, initrd, root string, w *work, log
 	if o.Systemd {
 		mode = "systemd"
 	}
+	modules := ""
+	if o.SELinux {
+		modules = " security=selinux selinux=1"
+	}
 	args := append([]string{m.qemu, "-accel", accel, "-cpu", cpu}, m.args...)
 	args = append(args, "-smp", strconv.Itoa(o.CPUs), "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.image, "-initrd", initrd,
-		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0 "+fromArg+strconv.Itoa(from),
+		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0 "+fromArg+strconv.Itoa(from)+modules,
 		"-serial", "file:"+log,
 		"-chardev", "file,id=events,path=/dev/stdout", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=events,name="+portName)
 	for _, d := range []struct{ name, file string }{{"root", root}, {"work", w.image}, {"spare", w.spare}} {
@@ -150,6 +154,9 @@ func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error
 	base := filepath.Join(logs, k.version)
 	if o.Systemd {
 		base += "-systemd"
+	}
+	if o.SELinux {
+		base += "-selinux"
 	}
 	text, err := os.Create(base + ".log")
 	if err != nil {

@@ -70,7 +70,7 @@ func makeWork(o options) (_ *work, err error) {
 	}
 	if o.Suite != "" {
 		w.jobs, err = []job{suiteJob(o)}, errors.Join(copySuite(module, o.Suite, filepath.Join(tree, suiteDir)), copyPeer(o.Runtime, filepath.Join(tree, peerFile)))
-	} else if o.Power != only {
+	} else if o.Power != only && (!o.SELinux || len(o.Pkgs) > 0) {
 		w.jobs, err = testJobs(g, o, tree)
 	}
 	if err != nil {

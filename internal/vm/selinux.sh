@@ -1,0 +1,58 @@
+# A label of SELinux is what a container's processes have, from the first instruction of the program on: run, start and exec; and its files, its keys and what
+# it waits with are of labels that it may touch. The kernel is the judge, by a policy (selinux.cil) that allows a container what is its own, and no more.
+set -eu
+runtime="/opt/kakuri/vm/bin/kakuri-runtime --root /run/selinux-smoke"
+dir=$(mktemp -d /var/tmp/selinux-XXXXXX)
+cd "$dir"
+mount -t selinuxfs selinuxfs /sys/fs/selinux
+secilc --output=policy --filecontext=contexts /opt/kakuri/internal/vm/selinux.cil
+cat policy >/sys/fs/selinux/load
+echo 1 >/sys/fs/selinux/enforce
+
+process=system_u:system_r:container_t:s0:c1
+other=system_u:system_r:container_t:s0:c2
+file=system_u:object_r:container_file_t:s0
+mkdir -p rootfs/bin
+echo mine >rootfs/secret
+cp /bin/busybox rootfs/bin
+for p in sh sleep cat grep tr; do ln -s busybox rootfs/bin/$p; done
+chcon -R $file rootfs
+echo secret >secret
+# config LABEL SCRIPT
+config() {
+	rm -f config.json
+	$runtime spec
+	jq --arg process "$1" --arg file $file --arg script "$2" --arg secret "$dir/secret" '.process.terminal = false | .process.selinuxLabel = $process | .linux.mountLabel = $file | .linux.maskedPaths -= ["/proc/keys"]
+		| .mounts += [{destination: "/secret", type: "bind", source: $secret, options: ["bind"]}] | .process.args = ["sh", "-c", $script]' config.json >new && mv new config.json
+}
+# same WHAT GOT WANT
+same() { [ "$2" = "$3" ] || { echo "$1: $2, want $3"; exit 1; }; }
+# label OF
+label() { tr -d '\0' </proc/"$1"/attr/current; }
+# What it is under, that it writes to its file systems and devices, that it sees its session keyring, and that it cannot read a file of the host.
+probe='tr -d "\\0" </proc/self/attr/current; echo; echo x >/dev/null && echo x >/dev/shm/x && echo wrote; grep -q "keyring *_ses" /proc/keys && echo key; cat /secret 2>/dev/null || echo no secret'
+under() { printf '%s\nwrote\nkey\nno secret' "$1"; }
+
+config $process "$probe"
+same run "$($runtime run a </dev/null)" "$(under $process)"
+config $process 'exec sleep 1000'
+$runtime create b </dev/null >/dev/null 2>&1
+pid=$($runtime state b | jq .pid)
+$runtime start b
+until [ "$(cat "/proc/$pid/comm")" = sleep ]; do sleep 0.1; done
+same start "$(label "$pid")" $process
+same exec "$($runtime exec b sh -c "$probe")" "$(under $process)"
+same 'exec --process-label' "$($runtime exec --process-label $other b sh -c "$probe")" "$(under $other)"
+$runtime delete --force b
+# A program that another user may run, and one that may gain nothing, are under it, too.
+config $process 'tr -d "\\0" </proc/self/attr/current'
+jq '.process.user = {uid: 1000, gid: 1000} | .process.noNewPrivileges = true | .process.capabilities = {}' config.json >new && mv new config.json
+same 'no new privileges' "$($runtime run c </dev/null)" $process
+# There is no container without the label that it is to have.
+config system_u:system_r:nobody_t:s0 'echo it ran'
+$runtime run d </dev/null >out 2>&1 && { echo 'it ran without its label'; exit 1; }
+grep -q selinuxLabel out && ! grep -q 'it ran' out || { cat out; exit 1; }
+# No label is named: none is given.
+config '' 'tr -d "\\0" </proc/self/attr/current; cat /secret'
+same unlabelled "$($runtime run e </dev/null)" "$(label self)secret"
+[ -z "$(ls /run/selinux-smoke)" ]
