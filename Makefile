@@ -23,7 +23,7 @@ dist:
 tour:
 	go run ./cmd/kakuri tour
 
-# The tests on other kernels. KERNEL=6.1|6.12|new, ARCH=amd64|arm64, SYSTEMD=1, PKGS='./launch ./oci', RUN=regexp, POWER=only|no;
+# The tests on other kernels. KERNEL=6.1|6.12|new, ARCH=amd64|arm64, SYSTEMD=1, SELINUX=1, PKGS='./launch ./oci', RUN=regexp, POWER=only|no;
 # SUITE=../runc CASES='cgroups update' FILTER='cgroup v2' runs the tests of runc there.
 vm:
-	go run ./internal/vm $(if $(KERNEL),-kernel $(KERNEL)) $(if $(ARCH),-arch $(ARCH)) $(if $(SYSTEMD),-systemd) $(if $(QUICK),-quick) $(if $(PKGS),-pkgs '$(PKGS)') $(if $(RUN),-run '$(RUN)') $(if $(POWER),-power $(POWER)) $(if $(SUITE),-suite '$(SUITE)' -cases '$(CASES)' -filter '$(FILTER)')
+	go run ./internal/vm $(if $(KERNEL),-kernel $(KERNEL)) $(if $(ARCH),-arch $(ARCH)) $(if $(SYSTEMD),-systemd) $(if $(SELINUX),-selinux) $(if $(QUICK),-quick) $(if $(PKGS),-pkgs '$(PKGS)') $(if $(RUN),-run '$(RUN)') $(if $(POWER),-power $(POWER)) $(if $(SUITE),-suite '$(SUITE)' -cases '$(CASES)' -filter '$(FILTER)')

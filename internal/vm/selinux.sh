@@ -15,7 +15,7 @@ file=system_u:object_r:container_file_t:s0
 mkdir -p rootfs/bin
 echo mine >rootfs/secret
 cp /bin/busybox rootfs/bin
-for p in sh sleep cat grep tr; do ln -s busybox rootfs/bin/$p; done
+for p in sh sleep cat grep tr readlink; do ln -s busybox rootfs/bin/$p; done
 chcon -R $file rootfs
 echo secret >secret
 # config LABEL SCRIPT
@@ -29,9 +29,9 @@ config() {
 same() { [ "$2" = "$3" ] || { echo "$1: $2, want $3"; exit 1; }; }
 # label OF
 label() { tr -d '\0' </proc/"$1"/attr/current; }
-# What it is under, that it writes to its file systems and devices, that it sees its session keyring, and that it cannot read a file of the host.
-probe='tr -d "\\0" </proc/self/attr/current; echo; echo x >/dev/null && echo x >/dev/shm/x && echo wrote; grep -q "keyring *_ses" /proc/keys && echo key; cat /secret 2>/dev/null || echo no secret'
-under() { printf '%s\nwrote\nkey\nno secret' "$1"; }
+# What it is under, that it writes to its file systems and devices, that its input is what it was given and not what SELinux puts in its place, that it sees its session keyring, and that it cannot read a file of the host.
+probe='tr -d "\\0" </proc/self/attr/current; echo; echo x >/dev/null && echo x >/dev/shm/x && echo wrote; readlink /proc/self/fd/0; grep -q "keyring *_ses" /proc/keys && echo key; cat /secret 2>/dev/null || echo no secret'
+under() { printf '%s\nwrote\n/dev/null\nkey\nno secret' "$1"; }
 
 config $process "$probe"
 same run "$($runtime run a </dev/null)" "$(under $process)"
