@@ -75,6 +75,28 @@ func TestKilledAtAnyTime(t *testing.T) {
 	}
 }
 
+// A step of the runtime's side that finds nobody to be done to tells that the process was killed, and by what, in the place of the file that is not there.
+func TestKilledBeforeAStepOfTheRuntime(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	hands, kill := pidOf(func(pid int) { unix.Kill(pid, unix.SIGKILL) })
+	const word = "find it"
+	find := launch.Hands(handsFunc(func(op plan.Op, pid int) error {
+		if j, ok := op.(*plan.JoinCgroup); !ok || j.Path != word {
+			return hands.Do(t.Context(), op, pid)
+		}
+		for { // it is there until it has ended
+			if _, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil {
+				return err
+			}
+		}
+	}))
+	_, err := launchSteps(t, launch.Options{Hands: find}, clone(), kill, rt(&plan.JoinCgroup{Path: word}), rt(&plan.Sync{What: "one"}), sh("sleep 20"))
+	if e := step(t, err); e.N != 3 || e.Errno() != 0 || !strings.Contains(err.Error(), "ended by signal SIGKILL") {
+		t.Error(err)
+	}
+}
+
 // manySteps are steps that take a while.
 func manySteps(n int) []plan.Step {
 	var list []plan.Step

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -132,7 +133,7 @@ func (r *run) run(ctx context.Context) (_ *Process, err error) {
 }
 
 // earlier returns, in place of the error of a step of the runtime's side, that of the container's side, when it has
-// reported one: it is why there was nobody to do the step to.
+// reported one: it is why there was nobody to do the step to. So is its end, where somebody has killed it.
 func (r *run) earlier(err error) error {
 	var failed *Error
 	if r.proc == nil || !errors.As(err, &failed) || failed.Step.Side != plan.Runtime {
@@ -149,12 +150,22 @@ func (r *run) earlier(err error) error {
 		kind, a, b, fds, e := r.message()
 		closeAll(fds)
 		switch {
+		case e == io.EOF && isMet(r.plan.Steps[failed.N:]):
+			return r.fail(failed.N-1, failed.Call, r.deathReason())
 		case e != nil:
 			return err
 		case kind == plan.MsgError:
 			return r.childError(a, b)
 		}
 	}
+}
+
+// isMet reports whether the two sides meet in steps: until then only the end of the container's side closes its socket.
+func isMet(steps []plan.Step) bool {
+	return slices.ContainsFunc(steps, func(s plan.Step) bool {
+		_, sync := s.Op.(*plan.Sync)
+		return sync
+	})
 }
 
 // step does the runtime's part of step i.
