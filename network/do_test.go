@@ -341,6 +341,25 @@ func TestBridgeIsMadeAgain(t *testing.T) {
 	}
 }
 
+// TestHalfMadeBridgeGoes: one whose maker was killed before it said whose it is goes with its network, and another's of that name, which has something already, stays.
+func TestHalfMadeBridgeGoes(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	remove := &plan.RemoveBridge{Device: "kakuri0", Alias: "kakuri: network bridge"}
+	for _, has := range []string{"link set kakuri0 alias theirs", "link set kakuri0 up", "addr add 192.0.2.1/24 dev kakuri0"} {
+		d.ip(t, "link", "add", "kakuri0", "type", "bridge")
+		d.ip(t, strings.Fields(has)...)
+		d.must(t, 0, remove)
+		d.ip(t, "link", "delete", "kakuri0") // it is there
+	}
+	d.ip(t, "link", "add", "kakuri0", "type", "bridge")
+	d.must(t, 0, remove)
+	if gone, err := d.BridgeGone(br0); !gone || err != nil {
+		t.Errorf("it is left: %v", err)
+	}
+}
+
 // TestErrors: each names the thing, and a way out.
 func TestErrors(t *testing.T) {
 	nstest.Root(t)

@@ -282,10 +282,15 @@ func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
 		return true, false, nil
 	}
 	addrs, err := s.Addrs(l.Index)
-	if len(addrs) == 0 && !l.Up {
-		return false, true, err // half made, by who was killed
+	if halfMade(l, addrs) {
+		return false, true, err
 	}
 	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return slices.Contains(b.Addrs, a.Prefix) }), false, err
+}
+
+// halfMade tells a bridge whose maker was killed before it said whose it is.
+func halfMade(l netlink.Link, addrs []netlink.Addr) bool {
+	return l.Alias == "" && len(addrs) == 0 && !l.Up
 }
 
 // quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401. Nor does the bridge ask whether somebody else has its link-local address: it
@@ -327,10 +332,14 @@ func (d *Doer) removeBridge(device, alias string) error {
 		return err
 	}
 	l, err := s.Link(device)
+	var addrs []netlink.Addr
+	if err == nil {
+		addrs, err = s.Addrs(l.Index)
+	}
 	switch {
 	case errors.Is(err, unix.ENODEV):
 		return nil
-	case err == nil && (l.Kind != "bridge" || alias != "" && l.Alias != alias):
+	case err == nil && (l.Kind != "bridge" || alias != "" && l.Alias != alias && !halfMade(l, addrs)):
 		return nil
 	case err == nil:
 		delete(d.bridges, device)
