@@ -447,9 +447,6 @@ func (s *Store) sweep(ctx context.Context, f *os.File) (Swept, error) {
 	if err != nil {
 		return Swept{}, err
 	}
-	if err := os.Remove(s.path(unswept)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Swept{}, fmt.Errorf("images: %w", err)
-	}
 	blobs, layers, err := s.used()
 	if err != nil {
 		return Swept{}, fmt.Errorf("nothing that is unused was removed: %w", err)
@@ -472,7 +469,14 @@ func (s *Store) sweep(ctx context.Context, f *os.File) (Swept, error) {
 	swept, err := s.o.Layers.Sweep(ctx, func(id digest.Digest) bool { return layers[id] })
 	out.Blobs = append(out.Blobs, swept.Blobs...)
 	out.Bytes += swept.Bytes
-	return out, err
+	if err != nil {
+		return out, err
+	}
+	// Last, so that who is killed before leaves it to the next one. Whoever says meanwhile that a sweep is due has taken its names off before this one began.
+	if err := os.Remove(s.path(unswept)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return out, fmt.Errorf("images: %w", err)
+	}
+	return out, nil
 }
 
 // used marks what the names lead to, and what containers need.

@@ -857,3 +857,37 @@ func TestCheckBesideRemove(t *testing.T) {
 		t.Errorf("%v: %+v", err, swept)
 	}
 }
+
+// cutLayers are layers of which a sweep does not come to the end.
+type cutLayers struct{ Layers }
+
+func (cutLayers) Sweep(context.Context, func(digest.Digest) bool) (Swept, error) {
+	return Swept{}, errors.ErrUnsupported
+}
+
+// TestSweepCut: a sweep that did not come to its end, as of a removal that was killed, is due still, and the next command does the rest of it.
+func TestSweepCut(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	s := newStore(t, nil)
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	layers := s.o.Layers
+	s.o.Layers = cutLayers{layers}
+	if _, err := s.Remove(t.Context(), k.host+"/a", RemoveOptions{}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatal(err)
+	}
+	s.o.Layers = layers
+	release, err := s.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if ids := layers.(dirLayers).ids(); len(ids) > 0 {
+		t.Errorf("layers: %v", ids)
+	}
+	if _, err := os.Lstat(s.path(unswept)); err == nil {
+		t.Error("another sweep is due")
+	}
+}
