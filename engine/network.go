@@ -100,7 +100,9 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 		}
 		return Network{}, err
 	}
-	if err := e.occupy(ctx, &n); err != nil {
+	// Alone: who removes it meanwhile has removed the bridge, and would leave this one, which were nobody's.
+	err = e.netdb().Alone(n.ID, func(n netdb.Network) error { return e.occupy(ctx, &n) })
+	if err != nil && !errors.As(err, new(*netdb.NoNetworkError)) {
 		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, false, nil))
 	}
 	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
