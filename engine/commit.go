@@ -60,7 +60,7 @@ func (e *Engine) changed(ctx context.Context, ref string) (Container, *storage.V
 
 // places are where something is mounted in a container: directories and files that are made for that are no changes.
 func (e *Engine) places(ctx context.Context, c *Container) ([]string, error) {
-	b, err := e.build(ctx, c.Record, true)
+	b, err := e.build(ctx, c.offline(), true)
 	if err != nil {
 		return nil, err
 	}

@@ -199,6 +199,43 @@ func TestMovedName(t *testing.T) {
 	}
 }
 
+// TestFilesWithoutNetworks: what looks at the files of a container that does not run needs none of its networks, whatever takes them.
+func TestFilesWithoutNetworks(t *testing.T) {
+	nstest.Root(t)
+	e, ctx, host := open(t), t.Context(), nstest.Dir(t)
+	imported(t, e, nstest.RootFS(t), "base:1", "CMD [\"true\"]")
+	put(t, host+"/f", "text")
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "gone"}); err != nil {
+		t.Fatal(err)
+	}
+	for what, c := range map[string]Config{
+		"a network that is gone": {Network: "gone"},
+		"--egress":               {Network: "bridge", Egress: []string{"example.org"}},
+		"--add-host":             {Network: "bridge", ExtraHosts: []string{"machine:host-gateway", "other=host-gateway", "one:192.0.2.1"}},
+	} {
+		c.Image = "base:1"
+		made, err := e.Create(ctx, c)
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		t.Cleanup(func() { e.Remove(context.Background(), made.ID, RemoveOptions{}) })
+		if c.Network == "gone" {
+			if err := e.NetworkRemove(ctx, "gone", false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.CopyIn(ctx, made.ID, host+"/f", "/srv", CopyOptions{}); err != nil {
+			t.Errorf("%s: cp: %v", what, err)
+		}
+		if list, err := e.Diff(ctx, made.ID); err != nil || len(list) != 2 || list[1].Path != "/srv/f" {
+			t.Errorf("%s: diff: %v, %v", what, list, err)
+		}
+		if _, err := e.Commit(ctx, made.ID, CommitOptions{}); err != nil {
+			t.Errorf("%s: commit: %v", what, err)
+		}
+	}
+}
+
 // TestDiffOfOthers: what has no image has no changes.
 func TestDiffOfOthers(t *testing.T) {
 	nstest.Root(t)

@@ -110,6 +110,9 @@ func ownNames(c *Connection, name, domain string) string {
 	return text
 }
 
+// hostGateway stands for the addresses that the host has for a container.
+const hostGateway = "host-gateway"
+
 // extraHost is the line of an --add-host.
 func (b *builder) extraHost(text string) (string, error) {
 	name, value, ok := strings.Cut(text, ":")
@@ -120,7 +123,7 @@ func (b *builder) extraHost(text string) (string, error) {
 	if !ok || name == "" || oneWord("--add-host", name) != nil {
 		return "", fmt.Errorf("bad format for add-host: %q", text)
 	}
-	if value != "host-gateway" {
+	if value != hostGateway {
 		if _, err := netip.ParseAddr(value); err != nil {
 			return "", fmt.Errorf("invalid IP address in add-host: %q", value)
 		}

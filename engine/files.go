@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
@@ -106,14 +107,21 @@ func (e *Engine) deleteState(ctx context.Context, id string) error {
 	return nil
 }
 
+// offline is the record of a container for what runs nothing in it: without its networks, which may be gone, and what takes some. Its files in /etc are those of its last run.
+func (c *Container) offline() Record {
+	rec := c.Record
+	o := &rec.Config
+	o.Network, o.Networks, o.Publish, o.PublishAll, o.Egress = "none", nil, nil, false, nil
+	o.ExtraHosts = slices.DeleteFunc(slices.Clone(o.ExtraHosts), func(h string) bool { return strings.HasSuffix(h, hostGateway) })
+	return rec
+}
+
 // standIn gives f the files of a container that does not run, and whose lock is held.
 func (e *Engine) standIn(ctx context.Context, c *Container, f func(*content.View) error) error {
 	if err := e.awaitRoot(ctx, c); err != nil {
 		return err
 	}
-	rec := c.Record // without its networks: nothing runs there, and its files in /etc are those of its last run
-	rec.Config.Network, rec.Config.Networks, rec.Config.Publish, rec.Config.PublishAll = "none", nil, nil, false
-	b, err := e.build(ctx, rec, false)
+	b, err := e.build(ctx, c.offline(), false)
 	if err != nil {
 		return err
 	}
