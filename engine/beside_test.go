@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"runtime"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/network/netdb"
 	"golang.org/x/sys/unix"
 )
 
@@ -301,4 +304,115 @@ func TestCheckAfterRemoval(t *testing.T) {
 		t.Error("what it wrote is there")
 	}
 	empty(t, e)
+}
+
+// TestNamesBesideEnd: a container that has ended, which its monitor has not written down yet, is not found for the names that go with that.
+func TestNamesBesideEnd(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	loopback(t)
+	networks(t, e, NetworkConfig{Name: "back"})
+	c := detached(t, e, on("back", Config{Name: "ends", Command: []string{"/greeter", ":80"}}))
+	n, err := e.netdb().Lookup("back")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, p := c.Monitor.Open(), c.Witness().Open()
+	if m == nil || p == nil {
+		t.Fatal("it does not run")
+	}
+	defer m.Close()
+	defer p.Close()
+	if err := m.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Signal(unix.SIGCONT)
+	if err := errors.Join(p.Signal(unix.SIGKILL), e.netdb().Leave(n.ID, c.ID)); err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "the end", func() bool { return ending(c.Witness()) })
+	k := &check{e: e, repair: true}
+	k.namedOne(c.ID)
+	foundNothing(t, k, "it has ended")
+}
+
+// TestNetworkCreateBesideRemove: a network that is removed as soon as it can be seen leaves no bridge behind, which would be nobody's.
+func TestNetworkCreateBesideRemove(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	loopback(t)
+	d := &network.Doer{}
+	defer d.Close()
+	for range 20 {
+		made := make(chan error, 1)
+		go func() {
+			_, err := e.NetworkCreate(t.Context(), NetworkConfig{Name: "brief"})
+			made <- err
+		}()
+		n, err := e.netdb().Lookup("brief")
+		for there := false; err != nil && !there; {
+			there = len(made) > 0
+			n, err = e.netdb().Lookup("brief")
+		}
+		err = errors.Join(err, e.netdb().Remove(n.ID, false, func(n netdb.Network) error { return e.dropNetwork(&n) }), <-made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone, err := d.BridgeGone(bridgeOf(&n)); err != nil || !gone {
+			t.Fatalf("its bridge is left, %v", err)
+		}
+	}
+}
+
+// TestChangeBesideEnd: a container that went while it was changed is one that there is not, and not a file that is missing.
+func TestChangeBesideEnd(t *testing.T) {
+	e := open(t)
+	c := made(t, e, Config{Name: "goes", Rootfs: nstest.RootFS(t), AutoRemove: true})
+	missing := func(c *Container) error { return os.Remove(c.dir + "/none") }
+	if err := e.changing(t.Context(), "goes", missing); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	if err := c.orGone("goes", missing(&c)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	err := e.changing(t.Context(), "goes", func(c *Container) error { return errors.Join(e.discard(c), missing(c)) })
+	if !errors.As(err, new(ErrNoSuchContainer)) {
+		t.Errorf("it went: %v", err)
+	}
+	if err := c.orGone("goes", missing(&c)); !errors.As(err, new(ErrNoSuchContainer)) {
+		t.Errorf("it went: %v", err)
+	}
+}
+
+// TestLooksBesideMaking: a bridge that is just being made, and what a command is about to do to a container that went with --rm, are that command's business.
+func TestLooksBesideMaking(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	loopback(t)
+	networks(t, e, NetworkConfig{Name: "made"})
+	n, err := e.netdb().Lookup("made")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &check{e: e}
+	d := &network.Doer{}
+	defer d.Close()
+	output(t, exec.Command("ip", "link", "set", n.Device, "down"))
+	k.after(t, func() error { return d.HealBridge(bridgeOf(&n)) }, k.cables)
+	id := files.NewID()
+	if err := e.intend(id, intent{Update: &updating{}}); err != nil {
+		t.Fatal(err)
+	}
+	k.after(t, func() error { return e.dropIntent(id, id) }, k.intents)
+}
+
+// after has a look find nothing of what somebody is at that comes to its end.
+func (k *check) after(t *testing.T, end, look func() error) {
+	t.Helper()
+	done := make(chan error)
+	time.AfterFunc(50*time.Millisecond, func() { done <- end() })
+	if err := errors.Join(look(), <-done); err != nil {
+		t.Error(err)
+	}
+	foundNothing(t, k, "it is made")
 }

@@ -20,7 +20,9 @@ func (e *Engine) changing(ctx context.Context, ref string, change func(*Containe
 	for range 1000 { // an end may take some seconds: the last of the output, processes of exec
 		c, release, err := e.still(ctx, ref)
 		if err == nil {
-			err = change(&c)
+			if err = change(&c); errors.Is(err, os.ErrNotExist) && !exists(c.dir) {
+				err = errMeanwhile // with --rm it went, and its files under the change
+			}
 			release()
 		}
 		if !errors.Is(err, errMeanwhile) {

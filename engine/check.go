@@ -174,7 +174,7 @@ func (k *check) namedOne(id string) {
 		return
 	}
 	for i := range c.Connections {
-		if has := &c.Connections[i]; k.e.otherwiseKnown(&c, has) {
+		if has := &c.Connections[i]; k.e.otherwiseKnown(&c, has) && c.meanwhile() == nil { // else its monitor has taken it off, as it has ended
 			k.find(container(id), "network "+has.Network+" has it by other names than its own", func() error { return k.e.beKnown(&c) })
 		}
 	}
@@ -189,7 +189,7 @@ func (k *check) cables() error {
 		return err
 	}
 	for _, b := range bridges {
-		text, err := d.BridgeLacks(b)
+		text, err := lacksStill(d, b)
 		if err != nil {
 			return err
 		}
@@ -214,6 +214,25 @@ func (k *check) cables() error {
 		}
 	}
 	return err
+}
+
+// lacksStill is [network.Doer.BridgeLacks], unless somebody is just making the bridge.
+func lacksStill(d *network.Doer, b plan.Bridge) (text string, err error) {
+	soon(func() bool {
+		text, err = d.BridgeLacks(b)
+		return text == ""
+	})
+	return text, err
+}
+
+// soon waits until something is so, no longer than who is just at it takes for that, and reports whether it is.
+func soon(is func() bool) bool {
+	for until := time.Now().Add(2 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			return false
+		}
+	}
+	return true
 }
 
 // cable finds one that is not at its bridge, of a container that nobody connects or takes from a network meanwhile.
@@ -405,10 +424,8 @@ func (k *check) homeless(id string) {
 		k.find(container(id), "it runs, and its directory is gone", func() error { return k.e.removeDamaged(context.Background(), id) })
 		return
 	}
-	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if !monitor.Attended(k.e.dir, id) {
-			return
-		}
+	if soon(func() bool { return !monitor.Attended(k.e.dir, id) }) {
+		return
 	}
 	k.find(container(id), "it is gone, and its monitor does not end", func() error {
 		return fmt.Errorf("process %d: end it by kill -9", files.LockHolder(monitor.Place(k.e.dir, id)))
@@ -437,6 +454,10 @@ func (k *check) paused() error {
 // intents finds containers that a killed command was changing.
 func (k *check) intents() error {
 	return k.e.eachIntent(func(id string, mend func() error) {
+		note := k.e.intents() + "/" + id
+		if k.e.find(id) == "" && soon(func() bool { return !exists(note) && !exists(note+".new") }) {
+			return // it ended with --rm while a command was at it, which has come to its own end by now
+		}
 		k.find(container(id), "a killed command has changed it by half", mend)
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -35,7 +36,16 @@ func (e *Engine) Diff(ctx context.Context, ref string) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.Diff(ctx, c.ID, places)
+	list, err := view.Diff(ctx, c.ID, places)
+	return list, c.orGone(ref, err)
+}
+
+// orGone is that there is no such container, in the place of the error of who found its files missing, where it was removed meanwhile.
+func (c *Container) orGone(ref string, err error) error {
+	if errors.Is(err, os.ErrNotExist) && !exists(c.dir) {
+		return ErrNoSuchContainer{ref}
+	}
+	return err
 }
 
 // changed finds a container that writes beside its image, and the image's files.
@@ -107,7 +117,7 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 		return img, err
 	}
 	layer, err := e.layerOf(ctx, &c, view, o)
-	if err != nil {
+	if err = c.orGone(ref, err); err != nil {
 		return img, fmt.Errorf("changes of container %s: %w", c.Name, err)
 	}
 	img, err = images.Compose(ctx, &from, config, image.NewLayer{

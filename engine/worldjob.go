@@ -99,7 +99,7 @@ func (j *netJob) check(d *network.Doer) error {
 	}
 	errs := []error{err}
 	for _, b := range j.Bridges {
-		text, err := d.BridgeLacks(b)
+		text, err := lacksStill(d, b)
 		if errs = append(errs, err); text != "" {
 			faults = append(faults, "network "+b.Network+": "+text)
 		}
