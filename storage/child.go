@@ -3,6 +3,7 @@ package storage
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/archive"
@@ -247,9 +249,20 @@ func (h Helper) Run(ctx context.Context) error {
 	case copied != nil || err != nil || waited != nil || notFed != nil:
 		return errors.Join(copied, err, waited, notFed)
 	case status != 0:
-		return errors.New(strings.TrimSpace(said.String()))
+		return cmp.Or(ctx.Err(), h.failure(status, strings.TrimSpace(said.String())))
 	}
 	return ctx.Err()
+}
+
+// failure is why a helper did not do its work: what it said, which one that was killed has not.
+func (h *Helper) failure(status syscall.WaitStatus, said string) error {
+	switch {
+	case status.Signaled():
+		return fmt.Errorf("%s was ended by signal %s", h.Name, abi.Signal(status.Signal()))
+	case said == "":
+		return fmt.Errorf("%s ended with code %d", h.Name, status.ExitStatus())
+	}
+	return errors.New(said)
 }
 
 // alone reports whether the helper has a pid namespace of its own: there it has to be the first process, and ends with this one as it would without.

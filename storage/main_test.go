@@ -14,6 +14,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[0] == overwriterName {
 		os.Exit(overwriter(os.Args[1]))
 	}
+	if len(os.Args) == 2 && os.Args[0] == wordlessName {
+		os.Exit(wordless(os.Args[1]))
+	}
 	os.Exit(nstest.Main(m, nstest.Options{Disk: true, Parts: map[string]func([]string) int{"life": life, "shut in": shutIn}}))
 }
 
