@@ -163,11 +163,15 @@ const lost = "its state was lost"
 // Lost reports whether a state stands for one that could not be read.
 func (s *State) Lost() bool { return s.Status == Exited && s.Error == lost }
 
-// WriteState replaces the state of the container in a directory. On a full disk it takes the place of the one before the last: how a container ended nobody tells again.
+// WriteState replaces the state of the container in a directory. On a full disk it takes the place of the one before the last, and what is scarce for a moment is waited for: how a
+// container ended nobody tells again.
 func WriteState(dir string, s State) error {
 	spare := dir + "/state.spare"
 	unix.Link(dir+"/state.json", spare) // of the first one that is replaced; later ones find it there
 	err := WriteJSON(dir, "state.json", &s)
+	for until := time.Now().Add(scarcity); files.Scarce(err) && time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		err = WriteJSON(dir, "state.json", &s)
+	}
 	if !files.Full(err) {
 		return err
 	}
@@ -188,6 +192,9 @@ func WriteState(dir string, s State) error {
 	}
 	return err
 }
+
+// scarcity is how long there may be no file, or no memory, for a state.
+const scarcity = 2 * time.Second
 
 // useSpare overwrites the spare file of a state, which has a block of the disk, and exchanges it with state.json: that is whole at any moment.
 func useSpare(dir, spare string, s State) error {
