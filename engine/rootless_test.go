@@ -205,6 +205,19 @@ func TestRootlessCommit(t *testing.T) {
 	}
 }
 
+// TestRootlessUpdate: limits of a container without a cgroup are refused as a whole, and nothing of them is left to be done, behind which no other change could be.
+func TestRootlessUpdate(t *testing.T) {
+	u := nstest.User(t)
+	nstest.NoLeaks(t)
+	well(t, u, "run", "-d", "--network", "none", "--name", "limited", "host", "sleep", "1000")
+	defer byUser(t, u, "rm", "-f", "limited", "other")
+	if out, code := byUser(t, u, "update", "--pids-limit", "100", "limited"); code != 0 && (!strings.Contains(out, "has no cgroup: update needs one") || strings.Contains(out, "of before")) {
+		t.Fatalf("code %d: %s", code, out)
+	}
+	well(t, u, "system", "check")
+	well(t, u, "rename", "limited", "other")
+}
+
 // TestForeignHome: the engine itself refuses it.
 func TestForeignHome(t *testing.T) {
 	u := nstest.User(t)

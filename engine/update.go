@@ -96,7 +96,7 @@ func (e *Engine) updateLive(c *Container, u *updating) (warnings []string, err e
 	if err = errors.Join(c.updateSpec(res), c.updateTask(u.Config), c.writeRecord()); err == nil {
 		warnings, err = e.updateGroup(c, res, causes)
 	}
-	if errors.Is(err, limits.ErrMissing) {
+	if errors.Is(err, limits.ErrMissing) || errors.As(err, new(*oci.NoCgroupError)) {
 		res = nil // nothing of it is in force, and nothing that was could be put there again
 	}
 	if err != nil {
