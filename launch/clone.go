@@ -21,6 +21,9 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	}
 	r.sock = pair[0]
 	defer unix.Close(pair[1])
+	if err := unix.Fstat(pair[1], &r.theirs); err != nil {
+		return r.fail(i, "fstat", err)
+	}
 	copy(r.child.regs[:], r.ours.regs[:])
 	r.child.regs[plan.RegSync] = int64(pair[1])
 	// Of the clone alone: from a directory of the host's mounts ".." leads to all of the host, and who may trace processes

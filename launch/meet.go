@@ -1,17 +1,16 @@
 package launch
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -123,7 +122,11 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 		case err == io.EOF:
 			return nil, r.fail(i, "", r.deathReason())
 		case err != nil:
+			closeAll(fds)
 			return nil, r.unheard(i, err)
+		case kind == plan.MsgSync && want == plan.MsgFork && len(r.early) == len(r.plan.Steps):
+			closeAll(fds)
+			return nil, r.fail(i, "", errors.New("more messages from the container's side than there are steps"))
 		case kind == plan.MsgSync && want == plan.MsgFork:
 			r.early = append(r.early, fds)
 		case kind == plan.MsgSync:
@@ -198,8 +201,8 @@ const (
 	mostStops = 3
 )
 
-// await waits until there is a message, or the end, which is io.EOF where the process has gone without closing the socket: who may trace it can have a copy of
-// that, by pidfd_getfd(2).
+// await waits until there is a message, or the end, which is io.EOF where the process has gone, or has executed another program, and the socket is not closed: who may
+// trace it can have a copy of that, by pidfd_getfd(2).
 func (r *run) await() error {
 	for stops := 0; ; {
 		fds := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}, {Fd: int32(r.proc.pidfd), Events: unix.POLLIN}}
@@ -208,7 +211,7 @@ func (r *run) await() error {
 		case err == unix.EINTR:
 		case err != nil || n != 0 && fds[0].Revents != 0:
 			return nil // reading it says what it is
-		case n != 0: // what it wrote last is there by now
+		case n != 0 || !process.Keeps(r.proc.PID, &r.theirs): // what it wrote last is there by now
 			if n, err := unix.Poll(fds[:1], 0); n == 0 && err == nil {
 				return io.EOF
 			}
@@ -232,9 +235,8 @@ func (r *run) unheard(i int, err error) error {
 
 // stopped reports whether the container's process stands still by SIGSTOP or the like, or for who traces it.
 func (r *run) stopped() bool {
-	stat, _ := os.ReadFile("/proc/" + strconv.Itoa(r.proc.PID) + "/stat") // it is this one's child: its number is nobody else's
-	state, _, _ := bytes.Cut(bytes.TrimPrefix(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" ")), []byte(" "))
-	return string(state) == "T" || string(state) == "t"
+	f := r.proc.stat()
+	return len(f) > 0 && (f[0] == "T" || f[0] == "t")
 }
 
 // message reads one message: io.EOF when the other end is closed.
@@ -257,11 +259,11 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 		if err != nil {
 			return 0, 0, 0, nil, err
 		}
-		if n != plan.MsgSize {
-			return 0, 0, 0, nil, fmt.Errorf("message of %d bytes", n)
+		fds, err := rightsOf(oob[:oobn])
+		if err == nil && n != plan.MsgSize {
+			err = fmt.Errorf("message of %d bytes", n)
 		}
 		le := binary.LittleEndian
-		fds, err := rightsOf(oob[:oobn])
 		return le.Uint32(buf), le.Uint32(buf[4:]), le.Uint32(buf[8:]), fds, err
 	}
 }
@@ -318,6 +320,19 @@ func reap(pid int) {
 	}
 }
 
+// reapKilled waits for children that were sent SIGKILL, which end soon. One that somebody else traces is left to be reaped when he lets go of it.
+func reapKilled(pid int) {
+	reaped := make(chan struct{})
+	go func() {
+		reap(pid)
+		close(reaped)
+	}()
+	select {
+	case <-reaped:
+	case <-time.After(time.Second):
+	}
+}
+
 // childError turns the child's report into an *Error. The numbers come from
 // the other side of a socket and are not trusted.
 func (r *run) childError(where, errno uint32) error {
@@ -336,6 +351,9 @@ func (r *run) childError(where, errno uint32) error {
 
 // deathReason says how a child ended that reported nothing.
 func (r *run) deathReason() error {
+	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(r.proc.pidfd), Events: unix.POLLIN}}, 1000); n == 0 {
+		return errors.New("the container's process goes on without its socket, which another one of its pid namespace may have taken from it")
+	}
 	st, err := r.proc.Wait()
 	switch {
 	case err != nil:

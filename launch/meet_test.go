@@ -4,6 +4,7 @@ import (
 	"io"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -39,5 +40,69 @@ func TestHeldSocket(t *testing.T) {
 	}
 	if kind, _, _, _, err := r.message(); err != io.EOF {
 		t.Errorf("message %d, %v", kind, err)
+	}
+}
+
+// TestHeldSocketOfLiving: so has one that lives and has executed another program, whose socket somebody else has a copy of.
+func TestHeldSocketOfLiving(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1]) // the copy
+	c := exec.Command("/bin/sleep", "60")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	defer c.Process.Kill()
+	pidfd, err := unix.PidfdOpen(c.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	r := &run{sock: pair[0], proc: &Process{PID: c.Process.Pid, pidfd: pidfd}}
+	if err := unix.Fstat(pair[1], &r.theirs); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, _, _, _, err := r.message()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err != io.EOF {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it is waited for for ever")
+	}
+}
+
+// TestMessageOfNoSize: what descriptors come with a message that is none do not stay open.
+func TestMessageOfNoSize(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ends[1])
+	if err := unix.Sendmsg(pair[1], []byte{1}, unix.UnixRights(ends[0], ends[0]), nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(ends[0])
+	r := &run{plan: plan.Plan{Steps: []plan.Step{{Op: &plan.Sync{}}}}, sock: pair[0], proc: &Process{PID: 1, pidfd: -1}}
+	if fds, err := r.receive(0, plan.MsgSync); err == nil {
+		t.Errorf("it is taken for a sync with %d descriptors", len(fds))
+	}
+	if _, err := unix.Write(ends[1], []byte{1}); err != unix.EPIPE {
+		t.Errorf("the pipe is still open: %v", err)
 	}
 }

@@ -199,6 +199,19 @@ func spyOn(pid int) {
 	unix.PtraceDetach(pid)
 }
 
+// tracer traces a process, and waits for nothing that it does, until its standard input ends.
+func tracer(args []string) int {
+	runtime.LockOSThread()
+	pid, _ := strconv.Atoi(args[0])
+	if err := unix.PtraceSeize(pid); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
 // swapper exchanges two names of a directory, over and over, until its standard input
 // ends.
 func swapper(args []string) int {

@@ -1,8 +1,10 @@
 package launch
 
 import (
+	"bytes"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -118,19 +120,50 @@ func (p *Process) letGo() {
 	}
 }
 
+// reap takes the status of the process, which has ended. One that somebody else traces is his to wait for first, and he may never do that: its status is what /proc tells of it
+// then, and it is left to be reaped when he lets go of it.
 func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for {
-		// A tracer is told of stops here, too, asked for or not.
-		_, p.err = syscall.Wait4(p.PID, &p.status, 0, nil)
-		if p.err != syscall.EINTR && (p.err != nil || p.status.Exited() || p.status.Signaled()) {
-			break
+	if p.take(unix.WNOHANG) == 0 && p.err == nil {
+		var dead bool
+		if p.status, dead = p.dead(); dead {
+			go reap(p.PID)
+		} else {
+			p.take(0)
 		}
 	}
 	p.waited = true
 	p.stop()
 	unix.Close(p.pidfd)
+}
+
+// take waits for the status of the process, and returns its number, 0 where it is not to be had.
+func (p *Process) take(options int) (pid int) {
+	for {
+		// A tracer is told of stops here, too, asked for or not.
+		pid, p.err = syscall.Wait4(p.PID, &p.status, options, nil)
+		if p.err != syscall.EINTR && (p.err != nil || pid == 0 || p.status.Exited() || p.status.Signaled()) {
+			return pid
+		}
+	}
+}
+
+// dead reads how a process ended that nobody has waited for: false is that it has not.
+func (p *Process) dead() (syscall.WaitStatus, bool) {
+	const code = 52 - 3 // exit_code
+	f := p.stat()
+	if len(f) <= code || f[0] != "Z" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(f[code])
+	return syscall.WaitStatus(n), err == nil
+}
+
+// stat is what proc_pid_stat(5) has of the process, from the third field on, its state: it is a child, its number is nobody else's.
+func (p *Process) stat() []string {
+	data, _ := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/stat")
+	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 }
 
 // Signal sends sig to the process by its pidfd, so never to another one that got

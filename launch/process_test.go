@@ -235,6 +235,44 @@ func TestWait(t *testing.T) {
 	}
 }
 
+// TestTracedByAnother: who traces a process may never wait for it, and the kernel shows its end to nobody else by wait(2) before that.
+func TestTracedByAnother(t *testing.T) {
+	nstest.Root(t)
+	for _, e := range []struct {
+		how  func(io.Closer, *launch.Process)
+		want syscall.WaitStatus
+	}{
+		{func(stdin io.Closer, _ *launch.Process) { stdin.Close() }, 3 << 8},
+		{func(_ io.Closer, p *launch.Process) { p.Signal(syscall.SIGKILL) }, syscall.WaitStatus(syscall.SIGKILL)},
+	} {
+		theirs, stdin, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), sh("read x; exit 3")}}, launch.Options{Stdio: [3]*os.File{theirs}})
+		theirs.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		background(t, nstest.Part("tracer", fmt.Sprint(p.PID)))
+		e.how(stdin, p)
+		ended := make(chan syscall.WaitStatus)
+		go func() {
+			st, _ := p.Wait()
+			ended <- st
+		}()
+		select {
+		case st := <-ended:
+			if st != e.want || p.Signal(syscall.SIGTERM) != os.ErrProcessDone {
+				t.Errorf("ended by %#x, not %#x", st, e.want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("its end is waited for for ever")
+		}
+		stdin.Close()
+	}
+}
+
 // Launches beside each other do not hold each other up: a child that had another's
 // socket would keep that one from seeing its end.
 func TestConcurrentLaunches(t *testing.T) {

@@ -76,9 +76,10 @@ func Run(ctx context.Context, p plan.Plan, o Options) (*Process, error) {
 type run struct {
 	plan   plan.Plan
 	opts   Options
-	ours   *table // the runtime's registers, and the rows of its current step
-	child  *table // the container's rows; its registers at the time of the clone
-	sock   int    // our end of the socket
+	ours   *table      // the runtime's registers, and the rows of its current step
+	child  *table      // the container's rows; its registers at the time of the clone
+	sock   int         // our end of the socket
+	theirs unix.Stat_t // the other end
 	proc   *Process
 	done   int // steps of the runtime's side that ran, for undo
 	stamps *stamps
@@ -318,7 +319,7 @@ func (r *run) kill() {
 		r.proc.Signal(syscall.SIGKILL)
 		r.proc.Wait()
 		if r.stubForks() {
-			reap(-r.proc.PID)
+			reapKilled(-r.proc.PID)
 		}
 		r.endCopy()
 		r.proc = nil // so that its terminal is closed as well
@@ -345,7 +346,7 @@ func (r *run) endCopy() {
 		return
 	}
 	unix.Kill(pid, unix.SIGKILL)
-	reap(pid)
+	reapKilled(pid)
 }
 
 // undo gives the host back what steps of the runtime's side took.

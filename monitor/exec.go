@@ -91,7 +91,7 @@ func (m *monitor) exec(c *client, data []byte, process *os.File) {
 	m.keeping.Add(1) // this program is the one that knows of it
 	defer m.keeping.Add(-1)
 	var order Exec
-	if leanjson.Unmarshal(data, &order) != nil || m.running() == nil || !m.roomForExec() {
+	if leanjson.Unmarshal(data, &order) != nil || m.running(false) == nil || !m.roomForExec() {
 		return // no answer is one, too: see Client.Exec
 	}
 	pid, err := m.startExec(order, process)

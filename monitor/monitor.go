@@ -57,6 +57,7 @@ type monitor struct {
 	before   State         // of the last run, when this one begins
 	run      *run          // nil between two
 	starting chan struct{} // while it is started, for the first time or again by its policy: closed when that is over; else nil
+	giveUp   func()        // ends the start that is under way, as a failed one
 	stopping chan struct{} // closed when the container is not to be started again
 	stopped  bool
 	sent     sent     // the last signal that somebody asked for
@@ -125,12 +126,13 @@ func Main() int {
 	if first.conn, err = seqpacket.New(3); err != nil {
 		return 1
 	}
-	m.starting = make(chan struct{}) // from begin on others are listened to
+	ctx, giveUp := context.WithCancel(context.Background())
+	m.starting, m.giveUp = make(chan struct{}), giveUp // from begin on others are listened to
 	if err := m.begin(); err != nil {
 		refuse(first.conn, lock, err)
 		return 1
 	}
-	started, err := m.first(context.Background())
+	started, err := m.first(ctx)
 	m.settled()
 	if err != nil {
 		err = errors.Join(err, m.leaveNetworks(), m.failed(err))
@@ -331,6 +333,9 @@ func (m *monitor) launch(ctx context.Context, r *run, b *oci.Bundle, l oci.Launc
 		return nil
 	}
 	m.endServer(r)
+	if ctx.Err() != nil {
+		return fmt.Errorf("its start took more than %v, and was given up for who wants its end", lateStart)
+	}
 	if r.server != nil && m.said() != "" {
 		err = fmt.Errorf("%w; %s, which shows its root file system, %s: %s", err, r.server.name, r.server.how, m.said())
 	}
@@ -549,11 +554,12 @@ func (m *monitor) launchAgain() bool {
 	}
 	m.state.Restarts++
 	m.rested = false
-	m.starting = make(chan struct{}) // who stops it from here on waits for what there is to be stopped
+	ctx, giveUp := context.WithCancel(context.Background())
+	m.starting, m.giveUp = make(chan struct{}), giveUp // who stops it from here on waits for what there is to be stopped
 	m.mu.Unlock()
 	defer m.settled()
 	m.dropDevices() // somebody else may be in the namespace that they are in; the start tells what is still there
-	err := m.start(context.Background())
+	err := m.start(ctx)
 	if err == nil {
 		m.copyOut(m.run)
 		return true
@@ -730,12 +736,18 @@ func (m *monitor) remove() error {
 	return errors.Join(errs...)
 }
 
-// running is the run that there is, nil for none. One that is just being started it waits for: who asks is to end it.
-func (m *monitor) running() *run {
+// lateStart is how long who wants the end of a container waits for its start: another process of its pid namespace may hold that up, and so may a file system.
+var lateStart = 10 * time.Second
+
+// running is the run that there is, nil for none. One that is just being started it waits for, and has it given up where it takes too long and is to be ended.
+func (m *monitor) running(end bool) *run {
 	m.mu.Lock()
-	starting := m.starting
+	starting, giveUp := m.starting, m.giveUp
 	m.mu.Unlock()
 	if starting != nil {
+		if end {
+			defer time.AfterFunc(lateStart, giveUp).Stop()
+		}
 		<-starting
 	}
 	m.mu.Lock()
@@ -754,7 +766,7 @@ func (m *monitor) settled() {
 // signal sends a signal to the container's first process, for somebody. SIGKILL by a person is the end of its restarts.
 func (m *monitor) signal(sig syscall.Signal, by string) {
 	m.note(sig, by)
-	if r := m.running(); r != nil && r.container != nil {
+	if r := m.running(sig == unix.SIGKILL); r != nil && r.container != nil {
 		m.event("kill", map[string]string{"signal": strconv.Itoa(int(sig))})
 		r.signal(sig)
 		if stop := syscall.Signal(m.task.StopSignal); sig == unix.SIGKILL {
@@ -786,7 +798,7 @@ func (m *monitor) stay() {
 // stop ends the container: by its signal, and after a while by SIGKILL.
 func (m *monitor) stop(s stop, by string) {
 	m.stay()
-	r := m.running()
+	r := m.running(true)
 	if r == nil || r.container == nil {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/cgroup"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func (c *Container) start(ctx context.Context) error {
 		if err != nil {
 			return &os.PathError{Op: "write", Path: c.dir + "/start", Err: err}
 		}
-		err = waitStarted(ctx, started)
+		err = c.waitStarted(ctx, started)
 		if err != nil {
 			c.waitEnded() // for who deletes it now
 		}
@@ -106,14 +107,22 @@ func (c *Container) waitEnded() {
 }
 
 // waitStarted waits for the end of what the container keeps open until its execve: it
-// closes with that, or brings the error.
-func waitStarted(ctx context.Context, fd int) error {
-	for {
+// closes with that, or brings the error. Who may trace the process can have a copy of it, which closes with nothing: then it counts that the process has none.
+func (c *Container) waitStarted(ctx context.Context, fd int) error {
+	var file unix.Stat_t
+	if err := unix.Fstat(fd, &file); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	for gone := false; ; {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if n, err := unix.Poll(fds, 200); n == 0 || err == unix.EINTR {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			if gone {
+				return nil
+			}
+			gone = !c.Witness().Alive() || !process.Keeps(c.state.PID, &file) // and once more: what it wrote last is there by now
 			continue
 		} else if err != nil {
 			return os.NewSyscallError("poll", err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -262,6 +263,48 @@ func TestTracerOfWhoIsMade(t *testing.T) {
 			}
 			sawNoMore(t, inside, own)
 		})
+	}
+}
+
+// TestHeldFIFO: who may trace a container's process has a copy of what that keeps open until its execve, and a start gets on all the same: the container is locked meanwhile.
+func TestHeldFIFO(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, end := range []string{"it runs", "it was killed"} {
+		p.good("create", "--bundle", bundle(t, base("sleep 60")), "held")
+		pid := p.state("held").Pid
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var copies []int
+		for n := 3; n < 256; n++ {
+			if fd, err := unix.PidfdGetfd(pidfd, n, 0); err == nil {
+				copies = append(copies, fd)
+			}
+		}
+		if len(copies) == 0 {
+			t.Error("it has nothing open")
+		}
+		started := make(chan struct{})
+		go func() {
+			p.do("start", "held")
+			close(started)
+		}()
+		if end == "it was killed" {
+			unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		}
+		select {
+		case <-started:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s: the start waits", end)
+		}
+		for _, fd := range append(copies, pidfd) {
+			unix.Close(fd)
+		}
+		<-started
+		p.good("delete", "--force", "held")
 	}
 }
 

@@ -212,6 +212,21 @@ func (p *Process) Witness() Witness { return Witness{p.pid, p.begun} }
 // FD is the pidfd, the Process's own.
 func (p *Process) FD() int { return p.pidfd }
 
+// Keeps reports whether a process, which is surely of this number, has a file open. Who may not see that is told that it has.
+func Keeps(pid int, file *unix.Stat_t) bool {
+	dir, err := os.Open("/proc/" + strconv.Itoa(pid) + "/fd")
+	if err != nil {
+		return true
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	return err != nil || slices.ContainsFunc(names, func(name string) bool {
+		var st unix.Stat_t
+		err := unix.Fstatat(int(dir.Fd()), name, &st, 0)
+		return err == nil && st.Dev == file.Dev && st.Ino == file.Ino || err != nil && err != unix.ENOENT
+	})
+}
+
 // Signal sends a signal to the process, never to another one of its number. One that has ended is os.ErrProcessDone.
 func (p *Process) Signal(sig syscall.Signal) error {
 	if err := unix.PidfdSendSignal(p.pidfd, sig, nil, 0); err == unix.ESRCH {
