@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -203,7 +204,9 @@ func (b *builder) resolveNames() error {
 	}
 	if len(b.wires) > 0 && b.needsResolver(&conf) {
 		for _, s := range conf.servers {
-			s.Host = !asked
+			if s.Host = !asked; s.Host && b.engine.rootless() {
+				s = inWorld(s)
+			}
 			// What was asked for is asked from inside, where nothing leads out: there it may be at home.
 			if asked || !b.isolated() {
 				b.names.servers = append(b.names.servers, s)
@@ -297,9 +300,8 @@ func parseResolv(data []byte) (r resolv) {
 		}
 		switch f[0] {
 		case "nameserver":
-			text, zone, _ := strings.Cut(f[1], "%")
-			if a, err := netip.ParseAddr(text); err == nil {
-				r.servers = append(r.servers, server{Addr: a.OrLoopback(), Scope: deviceNumber(zone)})
+			if s, err := uplink.ParseNameServer(f[1]); err == nil {
+				r.servers = append(r.servers, server{Addr: s.Addr, Scope: s.Device})
 			}
 		case "search", "domain":
 			r.search = f[1:]
@@ -310,13 +312,12 @@ func parseResolv(data []byte) (r resolv) {
 	return r
 }
 
-// deviceNumber is the index of a device of the host, 0 for none.
-func deviceNumber(name string) (n uint32) {
-	if name == "" || strings.ContainsAny(name, "/") {
-		return 0
+// inWorld is how an ordinary user's monitor, which is in his network world, asks a server of the machine.
+func inWorld(s server) server {
+	if a, ok := (uplink.NameServer{Addr: s.Addr, Device: s.Scope}).Inside(); ok {
+		s.Addr, s.Scope = a, 0
 	}
-	fmt.Sscan(string(hostFile("/sys/class/net/"+name+"/ifindex")), &n)
-	return n
+	return s
 }
 
 // text is it as a file.

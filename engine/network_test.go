@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -281,7 +283,7 @@ func TestNoServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
-	b := builder{run: Config{Network: netdb.DefaultName}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: netdb.DefaultName}}}}
+	b := builder{engine: &Engine{}, run: Config{Network: netdb.DefaultName}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: netdb.DefaultName}}}}
 	if err := b.resolveNames(); err != nil {
 		t.Fatal(err)
 	}
@@ -290,6 +292,37 @@ func TestNoServers(t *testing.T) {
 	}
 	if s := b.names.servers; len(s) != 1 || s[0].Addr.String() != "127.0.0.1" || !s[0].Host {
 		t.Errorf("asked are %v", s)
+	}
+}
+
+// TestServerOfDevice: a server that the machine knows by one of its devices is asked there by root's monitor, which is on the machine, and by an ordinary user's, which is in the
+// network world, where the uplink passes that on.
+func TestServerOfDevice(t *testing.T) {
+	nstest.Root(t)
+	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
+	name, err := filepath.EvalSymlinks("/etc/resolv.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conf, []byte("nameserver fe80::1%lo\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	inside, _ := uplink.NameServer{Addr: netip.MustParseAddr("fe80::1"), Device: 1}.Inside()
+	for want, e := range map[dns.Server]*Engine{
+		{Addr: netip.MustParseAddr("fe80::1"), Scope: 1, Host: true}: open(t),
+		{Addr: inside, Host: true}:                                   {},
+	} {
+		b := builder{engine: e, run: Config{Network: netdb.DefaultName}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: netdb.DefaultName}}}}
+		if err := b.resolveNames(); err != nil {
+			t.Fatal(err)
+		}
+		if !b.names.resolver || len(b.names.servers) != 1 || b.names.servers[0] != want {
+			t.Errorf("asked are %+v, by us %v; want %+v", b.names.servers, b.names.resolver, want)
+		}
 	}
 }
 

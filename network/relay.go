@@ -127,7 +127,16 @@ func NewRelay(descriptors int) (*Relay, error) {
 // Serve passes on what comes to a port's socket to the container's port. The descriptor stays the caller's, and
 // is open until after Close.
 func (r *Relay) Serve(fd int, proto string, to netip.Addr, port uint16) error {
-	l := &listener{fd: fd, udp: proto == "udp", target: sockaddr(to, port), family: unix.AF_INET, sessions: map[string]*session{}, of: map[sender]int{}}
+	return r.ServeOn(fd, proto, to, port, 0)
+}
+
+// ServeOn is Serve to an address on the device of that number, which one that is link-local needs; 0 is any.
+func (r *Relay) ServeOn(fd int, proto string, to netip.Addr, port uint16, device uint32) error {
+	target := sockaddr(to, port)
+	if six, ok := target.(*unix.SockaddrInet6); ok {
+		six.ZoneId = device
+	}
+	l := &listener{fd: fd, udp: proto == "udp", target: target, family: unix.AF_INET, sessions: map[string]*session{}, of: map[sender]int{}}
 	if to.Is6() {
 		l.family = unix.AF_INET6
 	}

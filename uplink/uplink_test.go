@@ -440,6 +440,35 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// TestNamesOfDevice: a server that the machine knows by a device of its own, as a router at fe80::1 of a network of IPv6 alone, is asked at an address of the
+// loopback inside.
+func TestNamesOfDevice(t *testing.T) {
+	nstest.Root(t)
+	conf, name := filepath.Join(nstest.Dir(t), "resolv.conf"), must(filepath.EvalSymlinks("/etc/resolv.conf"))
+	if err := os.WriteFile(conf, []byte("nameserver fe80::1%out0\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	p := newPlace(t)
+	p.outside.ip(t, "addr add fe80::1/64 dev eth0 nodad")
+	p.outside.listen(t, "[fe80::1%eth0]:53", echo)
+	p.outside.packets(t, "[fe80::1%eth0]:53")
+	var s uplink.NameServer
+	p.host.do(func() { s = must(uplink.ParseNameServer("fe80::1%out0")) })
+	inside, passed := s.Inside()
+	if !passed || !inside.IsLoopback() {
+		t.Fatalf("it is %+v, and inside %v", s, inside)
+	}
+	p.start("")
+	at := net.JoinHostPort(inside.String(), "53")
+	transfer(t, p.world.dial(t, "tcp", at), 1000)
+	exchange(t, p.world.dial(t, "udp", at), 500)
+	p.container.refused(t, at)
+}
+
 // TestNamesLater: a server on the machine's loopback that it has only since the uplink began is asked as well, by who starts then.
 func TestNamesLater(t *testing.T) {
 	nstest.Root(t)

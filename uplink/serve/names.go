@@ -11,32 +11,33 @@ import (
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
 // Servers for names that the machine has on its loopback are asked from inside at the same addresses, by who is in the namespace itself: the monitors of
-// containers. What they send there, and no other port, goes on to the machine's. Containers have loopbacks of their own.
+// containers. So are those at link-local addresses, which mean something on a device of the machine alone: at another one ([uplink.NameServer.Inside]). What they send there, and
+// no other port, goes on to the machine's. Containers have loopbacks of their own.
 
-// loopbackServers are those that a resolv.conf(5) names. Without any server that is one of this machine, as 0.0.0.0 is.
-func loopbackServers(conf string) (list []netip.Addr) {
+// passedServers are those that a resolv.conf(5) names. Without any server that is one of this machine, as 0.0.0.0 is.
+func passedServers(conf string) (list []uplink.NameServer) {
 	named := false
 	for line := range strings.Lines(conf) {
 		f := strings.Fields(line)
 		if len(f) < 2 || f[0] != "nameserver" {
 			continue
 		}
-		text, _, _ := strings.Cut(f[1], "%")
-		a, err := netip.ParseAddr(text)
+		s, err := uplink.ParseNameServer(f[1])
 		if err != nil {
 			continue
 		}
 		named = true
-		if a = a.OrLoopback(); a.IsLoopback() && !slices.Contains(list, a) {
-			list = append(list, a)
+		if _, passed := s.Inside(); passed && !slices.Contains(list, s) {
+			list = append(list, s)
 		}
 	}
 	if !named {
-		list = append(list, netip.IPv4Unspecified().OrLoopback())
+		list = append(list, uplink.NameServer{Addr: netip.IPv4Unspecified().OrLoopback()})
 	}
 	return list
 }
@@ -48,35 +49,36 @@ func (s *server) passNames() {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.say("servers for names: %v", err)
 	}
-	for _, a := range loopbackServers(string(conf)) {
+	for _, to := range passedServers(string(conf)) {
 		for _, proto := range []string{"udp", "tcp"} {
-			key := a.String() + " " + proto
+			key := fmt.Sprint(to, " ", proto)
 			before, tried := s.passed[key]
 			if tried && before == "" {
 				continue
 			}
 			why := ""
-			if err := s.passName(a, proto); err != nil {
+			if err := s.passName(to, proto); err != nil {
 				why = err.Error()
 			}
 			if s.passed[key] = why; why != before {
-				s.say("server for names %v, %s: %s", a, proto, why)
+				s.say("server for names %v, %s: %s", to, proto, why)
 			}
 		}
 	}
 }
 
-func (s *server) passName(a netip.Addr, proto string) (err error) {
+func (s *server) passName(to uplink.NameServer, proto string) (err error) {
 	if s.names == nil {
 		if s.names, err = network.NewRelay(files.Most() / 8); err != nil {
 			return err
 		}
 	}
-	_, fd, err := s.in.ask(-1, wordListen, a, proto)
+	at, _ := to.Inside()
+	_, fd, err := s.in.ask(-1, wordListen, at, proto)
 	if err != nil {
 		return err
 	}
-	if err := s.names.Serve(fd, proto, a, 53); err != nil {
+	if err := s.names.ServeOn(fd, proto, to.Addr, 53, to.Device); err != nil {
 		unix.Close(fd)
 		return err
 	}

@@ -1,22 +1,28 @@
 package serve
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 )
 
-func TestLoopbackServers(t *testing.T) {
+func TestPassedServers(t *testing.T) {
 	for conf, want := range map[string][]string{
 		"# nameserver 127.0.0.9\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nsearch x\nnameserver ::1\nnameserver 127.0.0.53\nnameserver\n": {"127.0.0.53", "::1"},
-		"nameserver 192.0.2.1\n":                     nil,
-		"nameserver fe80::1%lo\n":                    nil,
+		"nameserver 192.0.2.1\n": nil,
+		"nameserver fe80::1%lo\nnameserver fe80::1%1\nnameserver fe80::1%none\nnameserver fe80::2%7\n": {"fe80::1%1", "fe80::2%7"},
+		"nameserver 192.0.2.1%lo\n":                  nil,
 		"nameserver 0.0.0.0\nnameserver ::\n":        {"127.0.0.1", "::1"},
 		"# none, so one of this machine\nsearch x\n": {"127.0.0.1"},
 		"": {"127.0.0.1"},
 	} {
 		var got []string
-		for _, a := range loopbackServers(conf) {
-			got = append(got, a.String())
+		for _, s := range passedServers(conf) {
+			text := s.Addr.String()
+			if s.Device != 0 {
+				text += fmt.Sprint("%", s.Device)
+			}
+			got = append(got, text)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", conf, got, want)

@@ -1,0 +1,58 @@
+package uplink
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"github.com/kakuri/kakuri/network/netip"
+	"golang.org/x/sys/unix"
+)
+
+// A NameServer is a server for names that a machine asks. Device is the number of the one that a link-local address is on, 0 for none.
+type NameServer struct {
+	Addr   netip.Addr
+	Device uint32
+}
+
+// ParseNameServer reads one as resolv.conf(5) has it: 192.0.2.1, fe80::1%eth0, or fe80::1%2.
+func ParseNameServer(text string) (s NameServer, err error) {
+	text, device, _ := strings.Cut(text, "%")
+	if s.Addr, err = netip.ParseAddr(text); err != nil {
+		return s, err
+	}
+	s.Addr = s.Addr.OrLoopback()
+	if device != "" && s.Addr.Is6() && s.Addr.IsLinkLocalUnicast() {
+		s.Device = deviceNumber(device)
+	}
+	return s, nil
+}
+
+// deviceNumber is that of a device of this network namespace, which may be named by its number itself; 0 is none.
+func deviceNumber(name string) uint32 {
+	if req, err := unix.NewIfreq(name); err == nil {
+		if fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			defer unix.Close(fd)
+			if unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req) == nil {
+				return req.Uint32()
+			}
+		}
+	}
+	n, _ := strconv.ParseUint(name, 10, 31)
+	return uint32(n)
+}
+
+// Inside is where who is in a namespace with an uplink asks it, if that is on its loopback: one on the machine's loopback at the same address, and one
+// that is known by a device of the machine, which no other namespace has, at an address that is made of both.
+func (s NameServer) Inside() (a netip.Addr, ok bool) {
+	if s.Device == 0 {
+		return s.Addr, s.Addr.IsLoopback()
+	}
+	h := fnv.New32a()
+	b := s.Addr.As16()
+	h.Write(binary.BigEndian.AppendUint32(b[:], s.Device))
+	sum := h.Sum32()
+	// 127.128.0.0/9, within which nobody has a server.
+	return netip.AddrFrom4([4]byte{127, 128 | byte(sum>>16), byte(sum >> 8), byte(sum)}), true
+}
