@@ -39,6 +39,8 @@ func hint(e *Error) string {
 		switch {
 		case e.Call == "open_tree" && errno == syscall.EINVAL:
 			return cloneTreeHint(op.Path, op.Recursive)
+		case e.Call == "open_tree" && errno == syscall.ENOSPC:
+			return "a limit is reached: of mounts (sysctl fs.mount-max), or of mount namespaces, of which each copy of a mount counts as one (user.max_mnt_namespaces)"
 		case op.IDMap && cannotIDMap(e.Call, errno):
 			return idMapHint(op.Path)
 		}
@@ -58,6 +60,9 @@ func hint(e *Error) string {
 	case *plan.Overlay:
 		if errno == syscall.EINVAL && op.Tree == plan.RegNone {
 			return "something is mounted below " + op.Path + ", and in a user namespace the kernel lets nobody look past such a mount; --rootfs DIR needs no view of the host"
+		}
+		if errno == syscall.ENODEV {
+			return "this kernel has no overlay, which images and the host's root are laid over each other by: modprobe overlay loads it, its option is CONFIG_OVERLAY_FS; --rootfs DIR does without"
 		}
 		if errno == syscall.EINVAL {
 			return "the kernel's overlay takes no directories of such a file system (one that can ignore case, another overlay, FUSE): have them on another one"

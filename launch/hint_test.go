@@ -67,6 +67,18 @@ func TestOverlayHint(t *testing.T) {
 	}
 }
 
+// TestMissingHint: a module that is not loaded, and a limit of the kernel, come with the way out.
+func TestMissingHint(t *testing.T) {
+	for want, e := range map[string]*Error{
+		"modprobe overlay":        {Step: plan.Step{Op: &plan.Overlay{Path: "/layer", Tree: plan.RegRoot}}, Call: "fsopen", Err: syscall.ENODEV},
+		"user.max_mnt_namespaces": {Step: plan.Step{Op: &plan.OpenTree{Path: "/layer"}}, Call: "open_tree", Err: syscall.ENOSPC},
+	} {
+		if got := hint(e); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestLacksProfile(t *testing.T) {
 	for _, c := range []struct {
 		parameter, label string

@@ -289,6 +289,8 @@ func hint(err error, kind string) error {
 		return nil
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && kind == "":
 		return fmt.Errorf("%w: that takes CAP_NET_ADMIN in the network namespace: run it as root, or with --network none", err)
+	case errors.Is(err, unix.EROFS): // of /proc/sys, the one file system here
+		return fmt.Errorf("%w: somebody has /proc/sys be read-only here, as a unit of systemd with ProtectKernelTunables=, or a container without --privileged: have it be writable, or run it with --network none", err)
 	case kind != "" && errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: the kernel knows no %s: load it by modprobe %s, or take another driver, or --network none", err, kind, kind)
 	case errors.Is(err, unix.EXFULL):

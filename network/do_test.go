@@ -402,6 +402,13 @@ func TestErrors(t *testing.T) {
 	if err := hint(&netlink.Error{Errno: unix.EPERM}, "veth"); !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("no capability: %v", err)
 	}
+	if err := hint(&os.PathError{Op: "open", Path: "/proc/sys/net/ipv4/ip_forward", Err: unix.EROFS}, ""); !strings.Contains(err.Error(), "ProtectKernelTunables=") || !strings.Contains(err.Error(), "--network none") {
+		t.Errorf("a /proc/sys that is read-only: %v", err)
+	}
+	// By this the kernel tells root, and the uplink of an ordinary user, of a missing module.
+	if text := tablesHint(fmt.Errorf("nftables: commit: %w", unix.EOPNOTSUPP)); !strings.Contains(text, "modprobe nf_tables") || tablesHint(unix.EPERM) != "" {
+		t.Errorf("no nf_tables: %q", text)
+	}
 	if err := hint(&netlink.Error{Errno: unix.EXFULL}, "veth"); !strings.Contains(err.Error(), "1023 ports") {
 		t.Errorf("a full bridge: %v", err)
 	}

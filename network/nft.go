@@ -109,13 +109,21 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 
 // ruleHint adds to the kernel's answer what the reader can do.
 func ruleHint(b plan.Bridge, err error) error {
-	way := ""
-	for _, e := range []syscall.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOENT} {
-		if errors.Is(err, e) {
-			way = ": networks take a kernel with nf_tables, its NAT, sets and fib (modprobe nf_tables nft_chain_nat nft_masq nft_fib_inet): run it with one, or with --network none"
-		}
+	way := tablesHint(err)
+	if way != "" {
+		way += ": run it with one, or with --network none"
 	}
 	return fmt.Errorf("rules of bridge %s: %w%s", b.Device, hint(err, ""), way)
+}
+
+// tablesHint says what a kernel has to have that does not know all that a table is made of.
+func tablesHint(err error) string {
+	for _, e := range []syscall.Errno{unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EOPNOTSUPP, unix.EINVAL, unix.ENOENT} {
+		if errors.Is(err, e) {
+			return ": networks take a kernel with nf_tables, its NAT, sets and fib (modprobe nf_tables nft_chain_nat nft_masq nft_fib_inet)"
+		}
+	}
+	return ""
 }
 
 // RemoveBridge takes a bridge out of the table, and removes the table with the last one. It need not be there.

@@ -22,7 +22,7 @@ func LeadAnswersHere(mark uint32) error {
 		err = s.commit(0, answersMessages(mark))
 	}
 	if err != nil {
-		return fmt.Errorf("table inet %s: %w", answersTable, err)
+		return fmt.Errorf("table inet %s: %w%s", answersTable, err, tablesHint(err))
 	}
 	r, err := netlink.Open()
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -145,6 +146,34 @@ func TestUnpackIsShut(t *testing.T) {
 	w.Close()
 	if err := <-done; err != nil || !strings.HasPrefix(out.String(), "{") { // an empty archive is one
 		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
+// TestUnpackWithoutSignals: an unpack comes to its end where the caller's limit of signals that wait is 0, by which the Go runtime would never hear of its threads.
+func TestUnpackWithoutSignals(t *testing.T) {
+	nstest.Root(t)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_SIGPENDING, &was); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Options{Data: nstest.Dir(t), Run: t.TempDir(), Driver: "dirs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_SIGPENDING, &unix.Rlimit{Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_SIGPENDING, &was) })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	nothing, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nothing.Close()
+	var out strings.Builder
+	if err := s.do(ctx, job{Op: jobUnpack, Path: nstest.Dir(t)}, nothing, &out); err != nil {
+		t.Error(err)
 	}
 }
 

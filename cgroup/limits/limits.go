@@ -151,9 +151,13 @@ var ErrNoUnified = errors.New("invalid configuration: cannot use unified on cgro
 // ErrMissing is the error for a limit whose controller is not there.
 var ErrMissing = errors.New("no hierarchy that can be written to has this controller")
 
-// errMissing is what callers know from runc for a controller that is not there.
+// errMissing is what callers know from runc for a controller that is not there, and what switches on the one that machines are delivered without.
 func errMissing(controller string) error {
-	return fmt.Errorf("cannot set %s limit: container could not join or create cgroup: %w", controller, ErrMissing)
+	err := fmt.Errorf("cannot set %s limit: container could not join or create cgroup: %w", controller, ErrMissing)
+	if controller == "memory" {
+		err = fmt.Errorf("%w: where cgroup_disable=memory is in /proc/cmdline, take it out of the kernel's command line, or add cgroup_enable=memory on a Raspberry Pi, and start anew", err)
+	}
+	return err
 }
 
 // Compile turns r into limits for a host with the controllers c. The same arguments

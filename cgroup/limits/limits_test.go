@@ -405,6 +405,10 @@ func TestBecause(t *testing.T) {
 			t.Errorf("%v, want %q", got, want)
 		}
 	}
+	// A Raspberry Pi has its kernel start without it.
+	if _, err := Compile(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}, Controllers{}); err == nil || !strings.Contains(err.Error(), "cgroup_enable=memory") {
+		t.Errorf("no controller of memory: %v", err)
+	}
 	other := errors.New("other")
 	if Because(other, causes) != other || Because(nil, causes) != nil {
 		t.Error("another error is changed")

@@ -9,6 +9,9 @@ import (
 
 // keepCaps leaves all threads the capabilities of a mask, as far as they have them: capset(2).
 func keepCaps(mask uint64) error {
+	if err := roomForSignals(); err != nil {
+		return err
+	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var have, data [2]unix.CapUserData
 	if err := unix.Capget(&header, &have[0]); err != nil {
