@@ -187,6 +187,8 @@ func cloneHint(kinds []abi.Namespace, call string, errno syscall.Errno) string {
 		return ""
 	}
 	switch errno {
+	case syscall.EAGAIN:
+		return "the caller has as many processes as he may (ulimit -u), his control group has (TasksMax= of systemd), or the machine (sysctl kernel.pid_max)"
 	case syscall.EPERM:
 		if !slices.Contains(kinds, abi.NSUser) {
 			return "these namespaces need root, or a user namespace beside them: --map-root-user asks for one, and the config.json of kakuri-runtime spec --rootless does"

@@ -71,6 +71,7 @@ func TestOverlayHint(t *testing.T) {
 func TestMissingHint(t *testing.T) {
 	for want, e := range map[string]*Error{
 		"modprobe overlay":        {Step: plan.Step{Op: &plan.Overlay{Path: "/layer", Tree: plan.RegRoot}}, Call: "fsopen", Err: syscall.ENODEV},
+		"ulimit -u":               {Step: plan.Step{Op: &plan.Clone{}}, Call: "clone3", Err: syscall.EAGAIN},
 		"user.max_mnt_namespaces": {Step: plan.Step{Op: &plan.OpenTree{Path: "/layer"}}, Call: "open_tree", Err: syscall.ENOSPC},
 	} {
 		if got := hint(e); !strings.Contains(got, want) {

@@ -1,7 +1,7 @@
 package sandbox
 
 import (
-	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -20,9 +20,10 @@ func roomForSignals() error {
 	if limit.Cur >= mostThreads {
 		return nil
 	}
-	if limit.Max < mostThreads {
-		return errors.New("the limit of signals that wait is too low (RLIMIT_SIGPENDING), and the hard one as well: have it be higher, as by ulimit -i 1024, or LimitSIGPENDING= of a unit of systemd")
-	}
+	limit.Max = max(limit.Max, mostThreads) // which takes CAP_SYS_RESOURCE where it is more
 	limit.Cur = limit.Max
-	return os.NewSyscallError("setrlimit", unix.Setrlimit(unix.RLIMIT_SIGPENDING, &limit))
+	if err := unix.Setrlimit(unix.RLIMIT_SIGPENDING, &limit); err != nil {
+		return fmt.Errorf("the limit of signals that wait is too low (RLIMIT_SIGPENDING): %w: have the hard one be higher, as by ulimit -i 1024, or LimitSIGPENDING= of a unit of systemd", err)
+	}
+	return nil
 }
