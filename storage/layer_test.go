@@ -233,3 +233,14 @@ func TestFullDisk(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoLinks: a file system without hard links, as that of a memory stick, is told from a file that may not be written.
+func TestNoLinks(t *testing.T) {
+	link := &os.LinkError{Op: "link", Old: "/data/layers/.tmp-1", New: "/data/layers/a.tar", Err: unix.EPERM}
+	if err := unlinked("/data/layers/a.tar", link); !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "the file system of /data has no hard links") || !strings.Contains(err.Error(), "XDG_DATA_HOME") {
+		t.Error(err)
+	}
+	if err := unlinked("/data/layers/a.tar", unix.ENOSPC); !errors.Is(err, unix.ENOSPC) || strings.Contains(err.Error(), "hard links") {
+		t.Error(err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"sync"
 	"time"
 
@@ -184,9 +185,19 @@ func (t *temp) place(name string) error {
 		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", t.Fd()), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return &os.PathError{Op: "link", Path: name, Err: err}
+		return unlinked(name, err)
 	}
 	return files.SyncDir(filepath.Dir(name))
+}
+
+// unlinked is the error of a link that could not be made. That of a memory stick says no more than that it is not permitted: link(2).
+func unlinked(name string, err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno); errno != unix.EPERM && errno != unix.EOPNOTSUPP && errno != unix.ENOSYS {
+		return &os.PathError{Op: "link", Path: name, Err: err}
+	}
+	dir := filepath.Dir(filepath.Dir(name))
+	return fmt.Errorf("link %s: %w: the file system of %s has no hard links, and then no owners of files either, as vfat and exfat: have kakuri's data on another one (ext4, xfs, btrfs), which an ordinary user names by XDG_DATA_HOME, and root mounts there", name, errno, dir)
 }
 
 // replace is place in the stead of a file that has the name already: at any moment one of the two has it.
