@@ -120,9 +120,14 @@ func friendly(r Reference, err error) error {
 	case answer.Status == http.StatusNotFound:
 		return fmt.Errorf("manifest for %s not found: manifest unknown: %w", r.Familiar(), err)
 	case answer.refused():
-		return &deniedError{fmt.Sprintf("pull access denied for %s, repository does not exist or may require 'kakuri login %s': %s", r.FamiliarName(), answer.Host, answer.bare()), err}
+		return denied("pull", r, answer, err)
 	}
 	return err
+}
+
+// denied has Docker's words for a registry that refuses an image: it may have none of that name, or want another user.
+func denied(what string, r Reference, answer *RegistryError, err error) error {
+	return &deniedError{fmt.Sprintf("%s access denied for %s, repository does not exist or may require 'kakuri login %s': %s", what, r.FamiliarName(), answer.Host, answer.bare()), err}
 }
 
 // A deniedError has one hint where its cause would have a second.

@@ -43,9 +43,18 @@ func (s *Store) Push(ctx context.Context, name string, o PushOptions) (digest.Di
 	o.refersTo(r)
 	d, err := s.push(ctx, r, o)
 	if err != nil {
-		return "", fmt.Errorf("push %s: %w", r.Familiar(), err)
+		return "", fmt.Errorf("push %s: %w", r.Familiar(), unwelcome(r, err))
 	}
 	return d, nil
+}
+
+// unwelcome has Docker's words for a push that the registry refuses.
+func unwelcome(r Reference, err error) error {
+	var answer *RegistryError
+	if errors.As(err, &answer) && answer.refused() {
+		return denied("push", r, answer, err)
+	}
+	return err
 }
 
 // PushTags sends all tags that the store has of a repository.
@@ -67,7 +76,7 @@ func (s *Store) PushTags(ctx context.Context, name string, o PushOptions) error 
 		if n, err := ParseReference(nameOf(root)); err == nil && n.Name() == r.Name() && n.Digest == "" {
 			found = true
 			if _, err := s.push(ctx, n, o); err != nil {
-				return fmt.Errorf("push %s: %w", n.Familiar(), err)
+				return fmt.Errorf("push %s: %w", n.Familiar(), unwelcome(n, err))
 			}
 		}
 	}

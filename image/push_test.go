@@ -475,6 +475,38 @@ func TestPushNobody(t *testing.T) {
 	}
 }
 
+// TestPushRefused: who is not let push is told why, in words that scripts know from Docker, and once what to do.
+func TestPushRefused(t *testing.T) {
+	for _, test := range []struct {
+		challenge string
+		login     bool
+		want      string
+	}{
+		{`Basic realm="x"`, false, "401 Unauthorized: authorization failed: no basic auth credentials"},
+		{`Basic realm="x"`, true, "401 Unauthorized: unauthorized: authentication required"},
+		{`Bearer realm="http://HOST/token",service="x"`, true, "401 Unauthorized: denied: requested access to the resource is denied"},
+	} {
+		k := serve(t, pullable())
+		s := newStore(t, nil)
+		copyTo(t, s, k.host+"/a:latest", k.host+"/b:latest", PullOptions{})
+		k.guard(strings.ReplaceAll(test.challenge, "HOST", k.host), func(string) bool { return false }, func(w http.ResponseWriter, r *http.Request) bool {
+			_, _ = io.WriteString(w, `{"token":"granted"}`)
+			return true
+		})
+		if test.login {
+			login(t, s, k.host)
+		}
+		_, err := s.Push(t.Context(), k.host+"/b:latest", PushOptions{})
+		if err == nil || !strings.Contains(err.Error(), test.want) || strings.Count(err.Error(), "login "+k.host) != 1 ||
+			!strings.Contains(err.Error(), "push access denied for "+k.host+"/b, repository does not exist or may require") {
+			t.Errorf("%s, login %v: %v", test.challenge, test.login, err)
+		}
+		if err := s.PushTags(t.Context(), k.host+"/b", PushOptions{}); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s, all tags: %v", test.challenge, err)
+		}
+	}
+}
+
 // TestPushMount: a layer that another repository of the registry has is not sent again.
 func TestPushMount(t *testing.T) {
 	k := serve(t, pullable())

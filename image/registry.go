@@ -56,6 +56,7 @@ type RegistryError struct {
 	Code    string // of the distribution spec: MANIFEST_UNKNOWN
 	Message string
 	wait    time.Duration // Retry-After
+	refusal string        // of a refusal: see refusalOf
 }
 
 func (e *RegistryError) Error() string {
@@ -72,6 +73,9 @@ func (e *RegistryError) Error() string {
 // bare is the answer without what can be done. The code is spelled as Docker has it, which scripts look for: toomanyrequests, manifest unknown.
 func (e *RegistryError) bare() string {
 	s := fmt.Sprintf("registry %s: %s %s: %d %s", e.Host, e.Method, e.Path, e.Status, http.StatusText(e.Status))
+	if e.refusal != "" {
+		s += ": " + e.refusal
+	}
 	if e.Code != "" {
 		s += ": " + strings.ToLower(strings.ReplaceAll(e.Code, "_", " "))
 	}
@@ -577,7 +581,25 @@ func answerOf(host string, q *request, u *url.URL, resp *http.Response) *Registr
 			e.Code, e.Message = printable(body.Errors[0].Code), printable(body.Errors[0].Message)
 		}
 	}
+	if e.refused() {
+		e.refusal = refusalOf(resp, e.Message == "")
+	}
 	return e
+}
+
+// refusalOf tells why one is refused, in the words of Docker that scripts look for: one who gave no name; and if the answer is mute, as each of a HEAD is, one
+// who may not do this, and one whose name or password are not taken.
+func refusalOf(resp *http.Response, mute bool) string {
+	scheme, _ := parseChallenge(resp.Header.Get("WWW-Authenticate"))
+	switch {
+	case scheme == "basic" && resp.Request.Header.Get("Authorization") == "":
+		return "authorization failed: no basic auth credentials"
+	case !mute:
+		return ""
+	case resp.StatusCode == http.StatusForbidden || scheme == "bearer":
+		return "denied: requested access to the resource is denied"
+	}
+	return "unauthorized: authentication required"
 }
 
 // retryAfter reads the header: seconds or a date.
