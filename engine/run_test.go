@@ -42,7 +42,7 @@ func TestExitCodes(t *testing.T) {
 			code int
 			text string
 		}{
-			"nosuch": {127, `exec: "nosuch": executable file not found in $PATH`}, "/no/such": {127, `exec: "/no/such": no such file or directory`},
+			"nosuch": {127, `exec: "nosuch": executable file not found in $PATH`}, "/no/such": {127, `exec: "/no/such": exec /no/such: no such file or directory`},
 			"/etc/passwd/x": {127, "no such file or directory"}, "/etc": {126, "EACCES"}, "/tmp": {126, "EACCES"}, "": {127, ""},
 		} {
 			r := Config{Rootfs: root, Command: []string{command}, Init: init}
@@ -106,7 +106,7 @@ func TestFailsLater(t *testing.T) {
 		code       int // of the container
 		text       string
 	}{
-		{"program", prog, 127, 127, `exec: "/prog": no such file or directory`},
+		{"program", prog, 127, 127, `exec: "/prog": exec /prog: no such file or directory`},
 		{"source of a mount", source, 125, 3, "there is no " + source + " on the host"},
 	} {
 		begin := time.Now()
@@ -156,7 +156,7 @@ func TestRestartFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		nstest.Until(t, "the second attempt", func() bool { c = found(t, e, c.ID); return c.Restarts >= 2 && c.Status != monitor.Running })
-		if c.ExitCode != 127 || !strings.Contains(c.Error, `exec: "/prog": no such file or directory`) || c.Death == nil || c.Death.Cause != "setup" {
+		if c.ExitCode != 127 || !strings.Contains(c.Error, `exec: "/prog": exec /prog: no such file or directory`) || c.Death == nil || c.Death.Cause != "setup" {
 			t.Errorf("%v: %+v", p, c.State)
 		}
 		if p.Retries > 0 {

@@ -484,7 +484,8 @@ func LaunchError(err error) (int, error) {
 		if len(op.Path) > 0 {
 			return 127, fmt.Errorf("exec: %q: executable file not found in $PATH: %w", op.Program(), err)
 		}
-		return 127, fmt.Errorf("exec: %q: no such file or directory: %w", op.Program(), err)
+		quoted := strconv.Quote(op.Program())
+		return 127, fmt.Errorf("exec: %s: exec %s: no such file or directory: %w", quoted, quoted[1:len(quoted)-1], err) // the middle is what scripts know of Docker
 	}
 	return 126, fmt.Errorf("exec: %q: %w", op.Program(), err)
 }
