@@ -58,6 +58,10 @@ func infoText(i engine.Info) string {
 		line("  %s", strings.TrimPrefix(s, "name="))
 	}
 	line("Kernel Version: %s\nOperating System: %s\nOSType: %s\nArchitecture: %s\nCPUs: %d", i.KernelVersion, i.OperatingSystem, i.OSType, i.Architecture, i.NCPU)
-	line("Total Memory: %s\nName: %s\nRoot Dir: %s", format.Binary(float64(i.MemTotal)), format.Lines(i.Name), i.DockerRootDir)
+	line("Total Memory: %s\nName: %s", format.Binary(float64(i.MemTotal)), format.Lines(i.Name))
+	if i.ID != "" {
+		line("ID: %s", i.ID)
+	}
+	line("Root Dir: %s", i.DockerRootDir)
 	return b.String()
 }

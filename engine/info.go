@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
@@ -75,8 +76,8 @@ type Info struct {
 	GenericResources   []string
 	KernelMemoryTCP    bool
 	ClientInfo         InfoClient
+	ID                 string // of this engine: see engineID
 	// A daemon's own: nothing.
-	ID               string
 	NFd              int
 	NGoroutines      int
 	NEventsListener  int
@@ -221,6 +222,7 @@ func (i *Info) asDocker(e *Engine) {
 		i.MemoryLimit, i.CPUCfsPeriod, i.CPUCfsQuota, i.CPUShares, i.CPUSet, i.PidsLimit = has("memory"), has("cpu"), has("cpu"), has("cpu"), has("cpuset"), has("pids")
 		i.SwapLimit, i.OomKillDisable = i.MemoryLimit && limitsSwap(), h.Controllers()["memory"] == limits.V1
 	}
+	i.ID = e.engineID()
 	forwards, _ := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	i.IPv4Forwarding = strings.TrimSpace(string(forwards)) == "1"
 	i.LiveRestoreEnabled, i.SystemTime, i.IndexServerAddress = true, time.Now().Format(time.RFC3339Nano), image.DockerHub
@@ -230,6 +232,17 @@ func (i *Info) asDocker(e *Engine) {
 	i.Labels, i.Runtimes, i.Swarm = []string{}, map[string]InfoRuntime{i.DefaultRuntime: {program}}, InfoSwarm{LocalNodeState: "inactive"}
 	i.CDISpecDirs = []string{"/etc/cdi", "/var/run/cdi"}
 	i.Plugins = InfoPlugins{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: []string{"journald", "json-file", "local", "none", "syslog"}}
+}
+
+// engineID is what tells this engine's data from any other's, for who collects what many machines say: made up by the first who asks, and kept in one step, so
+// that all who ask have the same. It is empty where nothing can be kept.
+func (e *Engine) engineID() string {
+	link := e.data + "/engine-id"
+	if !e.look {
+		_ = files.Reserve(files.NewID(), link) // that there is one, or that none can be, shows in what follows
+	}
+	id, _ := files.ReservedFor(link)
+	return id
 }
 
 // proxyOf is what registries are reached by, without a password: net/http reads the same variables.
