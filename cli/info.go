@@ -37,12 +37,12 @@ func newInfo(io IO) *cobra.Command {
 	return c
 }
 
-// infoText has Docker's words.
+// infoText has Docker's words, also for what is kakuri's: scripts look for such lines.
 func infoText(i engine.Info) string {
 	var b strings.Builder
 	line := func(text string, args ...any) { fmt.Fprintf(&b, text+"\n", args...) }
 	line("Containers: %d\n Running: %d\n Paused: %d\n Stopped: %d", i.Containers, i.ContainersRunning, i.ContainersPaused, i.ContainersStopped)
-	line("Images: %d\nVersion: %s", i.Images, i.ServerVersion)
+	line("Images: %d\nServer Version: %s", i.Images, i.ServerVersion)
 	if i.Driver != "" {
 		line("Storage Driver: %s", i.Driver)
 	}
@@ -53,7 +53,7 @@ func infoText(i engine.Info) string {
 	if i.Uplink != "" {
 		line("Uplink: %s", i.Uplink)
 	}
-	line("Logging Driver: %s\nCgroup Driver: %s\nCgroup Version: %s\nDefault Runtime: %s\nSecurity Options:", i.LoggingDriver, i.CgroupDriver, i.CgroupVersion, i.DefaultRuntime)
+	line("Logging Driver: %s\nCgroup Driver: %s\nCgroup Version: %s\nSwarm: %s\nDefault Runtime: %s\nSecurity Options:", i.LoggingDriver, i.CgroupDriver, i.CgroupVersion, i.Swarm.LocalNodeState, i.DefaultRuntime)
 	for _, s := range i.SecurityOptions {
 		line("  %s", strings.TrimPrefix(s, "name="))
 	}
@@ -62,6 +62,6 @@ func infoText(i engine.Info) string {
 	if i.ID != "" {
 		line("ID: %s", i.ID)
 	}
-	line("Root Dir: %s", i.DockerRootDir)
+	line("Docker Root Dir: %s\nLive Restore Enabled: %v", i.DockerRootDir, i.LiveRestoreEnabled)
 	return b.String()
 }
