@@ -48,10 +48,10 @@ func (s *Store) Push(ctx context.Context, name string, o PushOptions) (digest.Di
 	return d, nil
 }
 
-// unwelcome has Docker's words for a push that the registry refuses.
+// unwelcome has Docker's words for a push that the registry refuses: not for another one that a layer was to come from.
 func unwelcome(r Reference, err error) error {
 	var answer *RegistryError
-	if errors.As(err, &answer) && answer.refused() {
+	if errors.As(err, &answer) && answer.refused() && answer.Host == r.Domain && strings.HasPrefix(answer.Path, "/v2/"+r.Path+"/") {
 		return denied("push", r, answer, err)
 	}
 	return err

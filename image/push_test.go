@@ -501,6 +501,10 @@ func TestPushRefused(t *testing.T) {
 			!strings.Contains(err.Error(), "push access denied for "+k.host+"/b, repository does not exist or may require") {
 			t.Errorf("%s, login %v: %v", test.challenge, test.login, err)
 		}
+		other, _ := ParseReference(k.host + "/c")
+		if cause := errors.Unwrap(errors.Unwrap(err)); unwelcome(other, cause) != cause {
+			t.Errorf("of another repository's layer: %v", unwelcome(other, cause))
+		}
 		if err := s.PushTags(t.Context(), k.host+"/b", PushOptions{}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s, all tags: %v", test.challenge, err)
 		}
