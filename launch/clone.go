@@ -24,6 +24,9 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	if err := unix.Fstat(pair[1], &r.theirs); err != nil {
 		return r.fail(i, "fstat", err)
 	}
+	if err := unix.SetsockoptInt(r.sock, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		return r.fail(i, "setsockopt", err)
+	}
 	copy(r.child.regs[:], r.ours.regs[:])
 	r.child.regs[plan.RegSync] = int64(pair[1])
 	// Of the clone alone: from a directory of the host's mounts ".." leads to all of the host, and who may trace processes

@@ -133,6 +133,9 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 			return fds, nil
 		case kind == plan.MsgFork:
 			closeAll(fds)
+			if r.sender != r.proc.PID {
+				return nil, r.fail(i, "", fmt.Errorf("process %d says that another one forked: it has a copy of that one's socket", r.sender))
+			}
 			if err := r.follow(int(a)); err != nil {
 				return nil, r.fail(i, "pidfd_open", err)
 			}
@@ -245,7 +248,7 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 		return 0, 0, 0, nil, err
 	}
 	buf := make([]byte, plan.MsgSize)
-	oob := make([]byte, unix.CmsgSpace(4*plan.NumRegs))
+	oob := make([]byte, unix.CmsgSpace(4*plan.NumRegs)+unix.CmsgSpace(unix.SizeofUcred))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(r.sock, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		// ECONNRESET comes once, when the other end closed with a sync unread; what it
@@ -259,7 +262,8 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 		if err != nil {
 			return 0, 0, 0, nil, err
 		}
-		fds, err := rightsOf(oob[:oobn])
+		var fds []int
+		fds, r.sender, err = ancillary(oob[:oobn])
 		if err == nil && n != plan.MsgSize {
 			err = fmt.Errorf("message of %d bytes", n)
 		}
@@ -268,24 +272,28 @@ func (r *run) message() (kind, a, b uint32, fds []int, err error) {
 	}
 }
 
-// rightsOf are the descriptors that came with a message.
-func rightsOf(oob []byte) (fds []int, err error) {
+// ancillary are the descriptors that came with a message, and who sent it.
+func ancillary(oob []byte) (fds []int, sender int, err error) {
 	if len(oob) == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for _, m := range msgs {
 		if got, err := unix.ParseUnixRights(&m); err == nil {
 			fds = append(fds, got...)
 		}
+		if who, err := unix.ParseUnixCredentials(&m); err == nil {
+			sender = int(who.Pid)
+		}
 	}
-	return fds, nil
+	return fds, sender, nil
 }
 
-// follow takes pid, a child of this process too, for the container's process.
+// follow takes pid, a child of this process too, for the container's process. Only who forks is believed: another process of the pid namespace that got hold of the
+// socket would name one that is no part of this launch, and would have it killed with that.
 func (r *run) follow(pid int) error {
 	if err := isChild(pid); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"encoding/binary"
 	"io"
 	"os/exec"
 	"testing"
@@ -105,4 +106,43 @@ func TestMessageOfNoSize(t *testing.T) {
 	if _, err := unix.Write(ends[1], []byte{1}); err != unix.EPIPE {
 		t.Errorf("the pipe is still open: %v", err)
 	}
+}
+
+// TestForgedFork: that a process forked is told by that one alone. A child of the runtime's whose number somebody else says is another container's first process, or a server of
+// its file system, and was killed with the launch.
+func TestForgedFork(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		t.Fatal(err)
+	}
+	var pids [2]int
+	for i := range pids {
+		c := exec.Command("/bin/sleep", "60")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Wait()
+		defer c.Process.Kill()
+		pids[i] = c.Process.Pid
+	}
+	pidfd, err := unix.PidfdOpen(pids[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{plan: plan.Plan{Steps: []plan.Step{{Op: &plan.Fork{}}}}, sock: pair[0], proc: &Process{PID: pids[0], pidfd: pidfd}}
+	word := make([]byte, plan.MsgSize)
+	word[0] = byte(plan.MsgFork)
+	binary.LittleEndian.PutUint32(word[4:], uint32(pids[1]))
+	if _, err := unix.Write(pair[1], word); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.receive(0, plan.MsgFork); err == nil || r.proc.PID != pids[0] {
+		t.Errorf("process %d is taken for the container's: %v", r.proc.PID, err)
+	}
+	unix.Close(pidfd)
 }

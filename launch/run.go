@@ -80,6 +80,7 @@ type run struct {
 	child  *table      // the container's rows; its registers at the time of the clone
 	sock   int         // our end of the socket
 	theirs unix.Stat_t // the other end
+	sender int         // of the last message: its pid, which the kernel tells
 	proc   *Process
 	done   int // steps of the runtime's side that ran, for undo
 	stamps *stamps
