@@ -16,6 +16,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/wait"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
@@ -482,22 +483,21 @@ func (e *Engine) nextExit(ctx context.Context, c Container) (Exit, error) {
 	return now.exit(), nil
 }
 
-// untilChange waits until a container's directory goes from its home, or with its state, until something in it is replaced.
+// untilChange waits until a container's directory goes from its home, or with its state, until something in it is replaced, and perhaps less long.
 func untilChange(ctx context.Context, home, dir string, state bool) error {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return os.NewSyscallError("inotify_init", err)
-	}
-	f := os.NewFile(uintptr(fd), "inotify")
-	defer f.Close()
-	if _, err := unix.InotifyAddWatch(fd, home, unix.IN_DELETE|unix.IN_MOVED_FROM); err != nil {
-		return os.NewSyscallError("inotify_add_watch", err)
-	}
-	if state {
-		if _, err := unix.InotifyAddWatch(fd, dir, unix.IN_MOVED_TO); err != nil && err != unix.ENOENT {
-			return os.NewSyscallError("inotify_add_watch", err)
+	f, err := wait.Changes(func(inotify int) error {
+		_, err := unix.InotifyAddWatch(inotify, home, unix.IN_DELETE|unix.IN_MOVED_FROM)
+		if err == nil && state {
+			if _, err = unix.InotifyAddWatch(inotify, dir, unix.IN_MOVED_TO); err == unix.ENOENT {
+				err = nil
+			}
 		}
+		return os.NewSyscallError("inotify_add_watch", err)
+	})
+	if err != nil {
+		return err
 	}
+	defer f.Close()
 	if !exists(dir) {
 		return nil
 	}

@@ -8,21 +8,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // follow tells of what comes, over changes of the file, until More or ctx ends it.
 func (r *reader) follow(ctx context.Context) error {
 	// The end that is named ends the wait, and not the reading: what came until then is told of.
-	wait := ctx
+	until := ctx
 	if !r.o.Until.IsZero() {
 		var stop context.CancelFunc
-		wait, stop = context.WithDeadline(ctx, r.o.Until)
+		until, stop = context.WithDeadline(ctx, r.o.Until)
 		defer stop()
 	}
-	stop := context.AfterFunc(wait, r.watch.end)
+	stop := context.AfterFunc(until, r.watch.end)
 	defer stop()
 	for {
-		over := wait.Err() != nil
+		over := until.Err() != nil
 		// Asked before the last look: what was written before an end is read.
 		more := r.o.More == nil || r.o.More()
 		if err := r.catchUp(ctx); err != nil {
@@ -35,7 +37,7 @@ func (r *reader) follow(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if wait.Err() == nil {
+			if until.Err() == nil {
 				return err
 			}
 		}
@@ -121,17 +123,18 @@ func maxTime(a, b time.Time) time.Time {
 type watch struct{ events *os.File }
 
 func newWatch(file string) (*watch, error) {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		return nil, os.NewSyscallError("inotify_init", err)
-	}
-	dir := filepath.Dir(file)
 	const what = unix.IN_MODIFY | unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_DELETE | unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
-	if _, err := unix.InotifyAddWatch(fd, dir, what); err != nil {
-		unix.Close(fd)
-		return nil, &os.PathError{Op: "inotify_add_watch", Path: dir, Err: err}
+	events, err := wait.Changes(func(inotify int) error {
+		dir := filepath.Dir(file)
+		if _, err := unix.InotifyAddWatch(inotify, dir, what); err != nil {
+			return &os.PathError{Op: "inotify_add_watch", Path: dir, Err: err}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return &watch{os.NewFile(uintptr(fd), "inotify")}, nil
+	return &watch{events}, nil
 }
 
 // wait waits for the next changes. Which they are is of no interest.
