@@ -21,8 +21,6 @@ import (
 // Version is the version of this program; the build sets it.
 var Version = "0.1.0-dev"
 
-const versionLine = "kakuri version %s\n" // the word by which scripts find the number, as in Docker's and Podman's line
-
 // IO is where a command reads and writes.
 type IO struct {
 	In       io.Reader
@@ -81,7 +79,7 @@ func Main(ctx context.Context, args []string, io IO) int {
 		return code
 	}
 	if len(args) == 1 && (args[0] == "--version" || args[0] == "-v") {
-		if _, err := fmt.Fprintf(io.Out, versionLine, Version); err != nil { // the flags of no command have to be made for that
+		if _, err := io.Out.Write([]byte(versionLine(os.Args[0]))); err != nil { // the flags of no command have to be made for that
 			io.report(err)
 			return 1
 		}
@@ -437,7 +435,7 @@ Begin with:  kakuri tour                 see isolation happen, step by step
 	root.SetOut(io.Out)
 	root.SetErr(io.Err)
 	setHelp(root)
-	root.SetVersionTemplate(fmt.Sprintf(versionLine, "{{.Version}}"))
+	root.SetVersionTemplate(versionLine(os.Args[0]))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		if c.Name() == "run" || c.Name() == "create" {
 			err = laterFlag(err)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -14,6 +15,18 @@ import (
 // spokenAPI is the version of Docker's API whose commands, fields and words these are: Docker 28.5's. Nothing here serves one. But callers of the command ask
 // for it to know which of them they may use, and some, such as runners of continuous integration, end where there is none.
 const spokenAPI = "1.51"
+
+// spokenRelease is the release of Docker that has that API.
+const spokenRelease = "28.5.0"
+
+// versionLine is what --version says, with the word by which scripts find the number. Who has named the command docker is asked for Docker's line: kind looks
+// for it, and takes what says anything else for Podman.
+func versionLine(command string) string {
+	if filepath.Base(command) == "docker" {
+		return "Docker version " + spokenRelease + ", build kakuri-" + Version + "\n"
+	}
+	return "kakuri version " + Version + "\n"
+}
 
 // A versionPart is the client's or the engine's version: here both are one program. Its fields are those of both in Docker's answer.
 type versionPart struct {

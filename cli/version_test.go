@@ -32,3 +32,15 @@ func TestAnswerToFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestVersionLine: a command that has been named docker is known by its first words for one of Docker's manners, and not for Podman's.
+func TestVersionLine(t *testing.T) {
+	for command, want := range map[string]string{
+		"docker": "Docker version 28.5.0, build kakuri-" + Version + "\n", "/usr/local/bin/docker": "Docker version 28.5.0, build kakuri-" + Version + "\n",
+		"/usr/bin/kakuri": "kakuri version " + Version + "\n", "": "kakuri version " + Version + "\n",
+	} {
+		if got := versionLine(command); got != want {
+			t.Errorf("%q: %q, want %q", command, got, want)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func Because(err error, causes map[string]string) error {
 			}
 		}
 		slices.Sort(below)
-		f.Cause = strings.Join(below, ", ")
+		f.Cause = strings.Join(slices.Compact(below), ", ") // --cpus is two fields
 	}
 	return err
 }

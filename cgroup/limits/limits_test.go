@@ -405,6 +405,9 @@ func TestBecause(t *testing.T) {
 			t.Errorf("%v, want %q", got, want)
 		}
 	}
+	if got := Because(fieldErr("linux.resources.cpu", "x"), map[string]string{"linux.resources.cpu.period": "--cpus 2", "linux.resources.cpu.quota": "--cpus 2"}); got.Error() != "--cpus 2: x" {
+		t.Errorf("one flag for two fields: %v", got)
+	}
 	// A Raspberry Pi has its kernel start without it.
 	if _, err := Compile(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}, Controllers{}); err == nil || !strings.Contains(err.Error(), "cgroup_enable=memory") {
 		t.Errorf("no controller of memory: %v", err)
