@@ -282,19 +282,28 @@ func (d *Doer) deviceSysctl(op *plan.DeviceSysctl, pid int) error {
 	return err
 }
 
+// A hinted error says what the reader can do, once.
+type hinted struct {
+	error
+	way string
+}
+
+func (h *hinted) Error() string { return h.error.Error() + ": " + h.way }
+func (h *hinted) Unwrap() error { return h.error }
+
 // hint adds to the kernel's answer what the reader can do. kind is what was to be made, if anything.
 func hint(err error, kind string) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || errors.As(err, new(*hinted)):
+		return err
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && kind == "":
-		return fmt.Errorf("%w: that takes CAP_NET_ADMIN in the network namespace: run it as root, or with --network none", err)
+		return &hinted{err, "that takes CAP_NET_ADMIN in the network namespace: run it as root, or with --network none"}
 	case errors.Is(err, unix.EROFS): // of /proc/sys, the one file system here
-		return fmt.Errorf("%w: somebody has /proc/sys be read-only here, as a unit of systemd with ProtectKernelTunables=, or a container without --privileged: have it be writable, or run it with --network none", err)
+		return &hinted{err, "/proc/sys is read-only here, as in a unit of systemd with ProtectKernelTunables=, or in a container without --privileged: have it be writable"}
 	case kind != "" && errors.Is(err, unix.EOPNOTSUPP):
-		return fmt.Errorf("%w: the kernel knows no %s: load it by modprobe %s, or take another driver, or --network none", err, kind, kind)
+		return &hinted{err, fmt.Sprintf("the kernel knows no %s: load it by modprobe %[1]s, or take another driver, or --network none", kind)}
 	case errors.Is(err, unix.EXFULL):
-		return fmt.Errorf("%w: a bridge has at most 1023 ports: connect it to another network", err)
+		return &hinted{err, "a bridge has at most 1023 ports: connect it to another network"}
 	}
 	return err
 }

@@ -402,8 +402,9 @@ func TestErrors(t *testing.T) {
 	if err := hint(&netlink.Error{Errno: unix.EPERM}, "veth"); !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("no capability: %v", err)
 	}
-	if err := hint(&os.PathError{Op: "open", Path: "/proc/sys/net/ipv4/ip_forward", Err: unix.EROFS}, ""); !strings.Contains(err.Error(), "ProtectKernelTunables=") || !strings.Contains(err.Error(), "--network none") {
-		t.Errorf("a /proc/sys that is read-only: %v", err)
+	readOnly := hint(&os.PathError{Op: "open", Path: "/proc/sys/net/ipv4/ip_forward", Err: unix.EROFS}, "")
+	if text := readOnly.Error(); !strings.Contains(text, "ProtectKernelTunables=") || hint(fmt.Errorf("bridge: %w", readOnly), "bridge").Error() != "bridge: "+text {
+		t.Errorf("a /proc/sys that is read-only: %v, for a bridge %v", readOnly, hint(readOnly, "bridge"))
 	}
 	// By this the kernel tells root, and the uplink of an ordinary user, of a missing module.
 	if text := tablesHint(fmt.Errorf("nftables: commit: %w", unix.EOPNOTSUPP)); !strings.Contains(text, "modprobe nf_tables") || tablesHint(unix.EPERM) != "" {
