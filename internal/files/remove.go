@@ -143,9 +143,16 @@ func loosen(dir int, name string) bool {
 	return err == nil && has&unchangeable != 0 && unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(has&^unchangeable)) == nil
 }
 
+// A directory is one that is open, and can be opened to its owner.
+type directory interface {
+	Fd() uintptr
+	Readdirnames(n int) ([]string, error)
+	Chmod(mode os.FileMode) error
+}
+
 // empty removes all that is in a directory, and goes on where something cannot be removed. The error is the first.
-func (r *remover) empty(f *os.File, depth int) (first error) {
-	for {
+func (r *remover) empty(f directory, depth int) (first error) {
+	for opened := false; ; {
 		names, err := f.Readdirnames(1024)
 		for _, name := range names {
 			if err := r.remove(int(f.Fd()), name, depth+1); err != nil && first == nil {
@@ -154,6 +161,10 @@ func (r *remover) empty(f *os.File, depth int) (first error) {
 		}
 		if err == io.EOF || errors.Is(err, unix.ENOENT) { // the directory has gone meanwhile
 			return first
+		}
+		if errors.Is(err, unix.EACCES) && !opened {
+			// A server of files, as that of sshfs, knows of no capabilities of a user namespace, and says so only here.
+			opened, err = true, f.Chmod(0o700)
 		}
 		if err != nil {
 			return err
