@@ -359,11 +359,12 @@ func (s *Store) left() (list []string, unlock func(), err error) {
 		return nil, unlock, err
 	}
 	list = slices.DeleteFunc(list, func(name string) bool {
-		fd, err := files.LockDir(filepath.Join(s.dir, name), unix.LOCK_EX|unix.LOCK_NB)
+		half := filepath.Join(s.dir, name)
+		fd, err := files.LockDir(half, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			locks = append(locks, fd)
 		}
-		return errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) // somebody removes it, or has
+		return errors.Is(err, unix.EWOULDBLOCK) || !exists(half) // somebody removes it, or has, perhaps between the two calls of the lock
 	})
 	return list, unlock, nil
 }

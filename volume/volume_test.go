@@ -607,3 +607,33 @@ func TestMoveFull(t *testing.T) {
 		t.Errorf("onto one that is there: %v", err)
 	}
 }
+
+// TestLeftBesideRemove: what is removed meanwhile is left of nobody, in whatever moment somebody looks.
+func TestLeftBesideRemove(t *testing.T) {
+	s := Open(t.TempDir())
+	unused := func(Volume) ([]string, error) { return nil, nil }
+	done := make(chan error)
+	go func() {
+		for range 1000 {
+			_, _, err := s.Create(Config{Name: "brief"})
+			if err = errors.Join(err, s.Remove("brief", false, unused)); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		if left, err := s.Left(); err != nil || len(left) > 0 {
+			t.Errorf("%v: %v", err, left)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}
