@@ -453,7 +453,7 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 
 // name makes names lead to a target; without a name it is kept all the same.
 func (s *Store) name(ctx context.Context, target v1.Descriptor, names ...string) error {
-	return s.change(ctx, func(list []root) ([]root, error) {
+	return s.dueIf(s.change(ctx, func(list []root) ([]root, error) {
 		return setNames(list, target, time.Now(), names...), nil
-	})
+	}))
 }

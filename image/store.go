@@ -223,7 +223,15 @@ func (s *Store) putBlob(raw []byte, d digest.Digest) error {
 	if err := s.blobDir(d); err != nil {
 		return err
 	}
-	return s.replace("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), raw)
+	return s.dueIf(s.replace("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), raw))
+}
+
+// dueIf says that a sweep is due where something could not be added, which may have left what belongs to it.
+func (s *Store) dueIf(err error) error {
+	if err != nil {
+		_ = s.due() // on a full disk a check tells of it
+	}
+	return err
 }
 
 // blobDir makes the directory of a blob, unless it is that of all the others.

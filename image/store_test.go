@@ -891,3 +891,26 @@ func TestSweepCut(t *testing.T) {
 		t.Error("another sweep is due")
 	}
 }
+
+// TestAddFails: of an image that could not get its name, as on a full disk, nothing is left that nobody needs.
+func TestAddFails(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	s := newStore(t, nil)
+	unlock, err := s.lock(t.Context(), "lock", unix.LOCK_EX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	ctx, stop := context.WithCancel(t.Context())
+	time.AfterFunc(time.Second, stop)
+	if _, err := s.Pull(ctx, k.host+"/a", PullOptions{}); err == nil {
+		t.Fatal("it has its name")
+	}
+	if found, err := s.leftOver(t.Context()); err != nil || len(found) > 0 {
+		t.Errorf("%v: %v", err, found)
+	}
+	if _, err := os.Lstat(s.path(unswept)); err == nil {
+		t.Error("a sweep is due")
+	}
+}
