@@ -146,7 +146,7 @@ func (r *run) earlier(err error) error {
 	}
 	for {
 		ready := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}}
-		if n, e := unix.Poll(ready, 0); n != 1 || e != nil {
+		if n, e := unix.Poll(ready, leaving(failed)); n != 1 || e != nil {
 			return err
 		}
 		kind, a, b, fds, e := r.message()
@@ -160,6 +160,15 @@ func (r *run) earlier(err error) error {
 			return r.childError(a, b)
 		}
 	}
+}
+
+// leaving is how long, in ms, the other side's end may take to close the socket, as an error says that finds nobody there: a process loses its files in /proc
+// before that.
+func leaving(e *Error) int {
+	if errors.Is(e.Err, unix.ENOENT) || errors.Is(e.Err, unix.ESRCH) {
+		return 50
+	}
+	return 0
 }
 
 // isMet reports whether the two sides meet in steps: until then only the end of the container's side closes its socket.
