@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/internal/wait"
 )
 
 // OOMKills counts the processes that the kernel has ended in the cgroup because its memory ran out.
@@ -131,26 +132,26 @@ func (n *node) watchV2(group *os.File) (watcher, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	events, err := wait.Changes(func(inotify int) error {
+		for _, file := range []string{"memory.events", "cgroup.events"} {
+			// By descriptor: a name would be looked up anew.
+			f, err := openFile(dir, file, unix.O_RDONLY)
+			if err == nil {
+				_, err = unix.InotifyAddWatch(inotify, fmt.Sprintf("/proc/self/fd/%d", f), unix.IN_MODIFY)
+				unix.Close(f)
+			}
+			if err != nil {
+				return fmt.Errorf("watch %s: %w", file, err)
+			}
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, nil, n.errorf("inotify_init: %w", err)
-	}
-	for _, file := range []string{"memory.events", "cgroup.events"} {
-		// By descriptor: a name would be looked up anew.
-		f, err := openFile(dir, file, unix.O_RDONLY)
-		if err == nil {
-			_, err = unix.InotifyAddWatch(fd, fmt.Sprintf("/proc/self/fd/%d", f), unix.IN_MODIFY)
-			unix.Close(f)
-		}
-		if err != nil {
-			unix.Close(fd)
-			return nil, nil, n.errorf("watch %s: %w", file, err)
-		}
+		return nil, nil, n.errorf("%w", err)
 	}
 	// One that came between the count and the watch makes no event.
 	count, err := n.oomKills(dir)
 	early := err == nil && count > last
-	events := os.NewFile(uintptr(fd), "inotify")
 	return func() (bool, bool) {
 		if early {
 			early, last = false, count

@@ -20,7 +20,7 @@ func (e *Engine) changing(ctx context.Context, ref string, change func(*Containe
 	for range 1000 { // an end may take some seconds: the last of the output, processes of exec
 		c, release, err := e.still(ctx, ref)
 		if err == nil {
-			if err = change(&c); errors.Is(err, os.ErrNotExist) && !exists(c.dir) {
+			if err = change(&c); c.gone(err) {
 				err = errMeanwhile // with --rm it went, and its files under the change
 			}
 			release()

@@ -42,11 +42,14 @@ func (e *Engine) Diff(ctx context.Context, ref string) ([]Change, error) {
 
 // orGone is that there is no such container, in the place of the error of who found its files missing, where it was removed meanwhile.
 func (c *Container) orGone(ref string, err error) error {
-	if errors.Is(err, os.ErrNotExist) && !exists(c.dir) {
+	if c.gone(err) {
 		return ErrNoSuchContainer{ref}
 	}
 	return err
 }
+
+// gone reports whether an error is that of who found a container's files missing, since it was removed meanwhile.
+func (c *Container) gone(err error) bool { return errors.Is(err, os.ErrNotExist) && !exists(c.dir) }
 
 // changed finds a container that writes beside its image, and the image's files.
 func (e *Engine) changed(ctx context.Context, ref string) (Container, *storage.View, error) {

@@ -216,15 +216,16 @@ func (e *Engine) discard(c *Container) error {
 // amongMakers keeps who looks for what is left away until done. Who is at that may be so for long, or wait for this very command, which a hook calls of what it takes away: it is waited
 // for a moment. Without it nothing goes that should not: a check may tell of what is just going.
 func (e *Engine) amongMakers() (done func()) {
-	for until := time.Now().Add(2 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		making, err := e.lockMaking(unix.LOCK_SH | unix.LOCK_NB)
-		if err == nil {
-			return func() { making.Close() }
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
-			return func() {}
-		}
+	var making *os.File
+	var err error
+	soon(func() bool {
+		making, err = e.lockMaking(unix.LOCK_SH | unix.LOCK_NB)
+		return !errors.Is(err, unix.EWOULDBLOCK)
+	})
+	if err != nil {
+		return func() {}
 	}
+	return func() { making.Close() }
 }
 
 // discardAlone is discard by who keeps them away.

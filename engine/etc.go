@@ -114,6 +114,9 @@ func ownNames(c *Connection, name, domain string) string {
 // hostGateway stands for the addresses that the host has for a container.
 const hostGateway = "host-gateway"
 
+// wantsGateway reports whether a --add-host asks for them.
+func wantsGateway(host string) bool { return strings.HasSuffix(host, hostGateway) }
+
 // extraHost is the line of an --add-host.
 func (b *builder) extraHost(text string) (string, error) {
 	name, value, ok := strings.Cut(text, ":")

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
@@ -112,7 +111,7 @@ func (c *Container) offline() Record {
 	rec := c.Record
 	o := &rec.Config
 	o.Network, o.Networks, o.Publish, o.PublishAll, o.Egress = "none", nil, nil, false, nil
-	o.ExtraHosts = slices.DeleteFunc(slices.Clone(o.ExtraHosts), func(h string) bool { return strings.HasSuffix(h, hostGateway) })
+	o.ExtraHosts = slices.DeleteFunc(slices.Clone(o.ExtraHosts), wantsGateway)
 	return rec
 }
 

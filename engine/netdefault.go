@@ -138,7 +138,7 @@ func (c *Config) wantsNetwork() string {
 		}
 		return ""
 	}
-	gateway := slices.IndexFunc(c.ExtraHosts, func(h string) bool { return strings.HasSuffix(h, "host-gateway") })
+	gateway := slices.IndexFunc(c.ExtraHosts, wantsGateway)
 	switch {
 	case len(c.Publish) > 0:
 		return "-p"

@@ -738,7 +738,7 @@ func (m *monitor) remove() error {
 }
 
 // lateStart is how long who wants the end of a container waits for its start: another process of its pid namespace may hold that up, and so may a file system.
-var lateStart = 10 * time.Second
+const lateStart = 10 * time.Second
 
 // running is the run that there is, nil for none. One that is just being started it waits for, and has it given up where it takes too long and is to be ended.
 func (m *monitor) running(end bool) *run {

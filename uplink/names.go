@@ -16,6 +16,14 @@ type NameServer struct {
 	Device uint32
 }
 
+// String is it as resolv.conf(5) has it.
+func (s NameServer) String() string {
+	if s.Device == 0 {
+		return s.Addr.String()
+	}
+	return s.Addr.String() + "%" + strconv.Itoa(int(s.Device))
+}
+
 // ParseNameServer reads one as resolv.conf(5) has it: 192.0.2.1, fe80::1%eth0, or fe80::1%2.
 func ParseNameServer(text string) (s NameServer, err error) {
 	text, device, _ := strings.Cut(text, "%")
@@ -24,13 +32,13 @@ func ParseNameServer(text string) (s NameServer, err error) {
 	}
 	s.Addr = s.Addr.OrLoopback()
 	if device != "" && s.Addr.Is6() && s.Addr.IsLinkLocalUnicast() {
-		s.Device = deviceNumber(device)
+		s.Device = ifNameToIndex(device)
 	}
 	return s, nil
 }
 
-// deviceNumber is that of a device of this network namespace, which may be named by its number itself; 0 is none.
-func deviceNumber(name string) uint32 {
+// ifNameToIndex is if_nametoindex(3) in this network namespace, for a device that may be named by its number itself; 0 is none.
+func ifNameToIndex(name string) uint32 {
 	if req, err := unix.NewIfreq(name); err == nil {
 		if fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
 			defer unix.Close(fd)

@@ -155,7 +155,7 @@ var ErrMissing = errors.New("no hierarchy that can be written to has this contro
 func errMissing(controller string) error {
 	err := fmt.Errorf("cannot set %s limit: container could not join or create cgroup: %w", controller, ErrMissing)
 	if controller == "memory" {
-		err = fmt.Errorf("%w: where cgroup_disable=memory is in /proc/cmdline, take it out of the kernel's command line, or add cgroup_enable=memory on a Raspberry Pi, and start anew", err)
+		err = fmt.Errorf("%w: it has to be delegated to the caller (Delegate= of systemd), and the kernel has to have it: without cgroup_disable=memory on its command line, on a Raspberry Pi with cgroup_enable=memory", err)
 	}
 	return err
 }

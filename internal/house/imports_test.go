@@ -72,7 +72,7 @@ var rooms = []room{
 	{"network", []string{"plan", "network/netip", "network/netlink", "internal/dbus", "internal/files", "internal/thread"}, "it does what a plan says of networks, keeps records of rules as other rooms do, and every container's start has it"},
 	{"verify", []string{"abi", "plan", "namespace", "cgroup", "cgroup/limits", "network", "network/netip", "network/netlink", "internal/thread", "internal/wait"}, "it reads back what a plan asked for, by the readers and what cgroup and network read"},
 	{"cgroup/systemd", []string{"namespace", "cgroup/limits", "internal/dbus"}, "it has one program make a cgroup, and knows nothing else of it"},
-	{"cgroup", []string{"abi", "cgroup/limits"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
+	{"cgroup", []string{"abi", "cgroup/limits", "internal/wait"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
 	{"oci", []string{"abi", "plan", "launch", "network", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits", "cgroup/systemd", "internal/files", "internal/leanjson", "internal/process", "internal/thread", "internal/wait"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", []string{"internal/wait"}, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},

@@ -80,6 +80,7 @@ func limits(usual int, guest time.Duration) (all, alone time.Duration) {
 func testPackages() []testPackage {
 	return []testPackage{
 		{path: "./internal/nstest"},
+		{path: "./internal/sandbox"},
 		{path: "./namespace"},
 		{path: "./host"},
 		{path: "./internal/files"},
@@ -124,7 +125,7 @@ func elsewhere() []struct{ why, paths string } {
 	return []struct{ why, paths string }{
 		{"values in, values out", "abi cgroup/limits cli/format cmd/kakuri-runtime engine/content engine/profile monitor/logread network/netip oci/specjson oci/specjson/internal/gen plan storage/erofs storage/tree tour ui"},
 		{"messages made and read, which those who ask the kernel try as well", "internal/dbus internal/leanjson network/netlink oci/criu uplink/serve uplink/stack"},
-		{"errors, and what goes before main: the other tests run in it", "internal/origlimit internal/sandbox"},
+		{"what goes before main: the other tests run in it", "internal/origlimit"},
 		{"peers and images that a guest has not", "internal/callers internal/real internal/testimage"},
 		{"of the sources, or of the tools for them", "bench internal/dist internal/docgen internal/golden internal/house internal/vm"},
 	}

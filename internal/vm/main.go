@@ -95,7 +95,7 @@ func flags() (options, error) {
 	flag.StringVar(&o.Kernel, "kernel", "", "6.1, 6.12 or new; all three when empty")
 	flag.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
 	flag.BoolVar(&o.Systemd, "systemd", false, "have systemd as the first process, and the tests in a unit")
-	flag.BoolVar(&o.SELinux, "selinux", false, "have SELinux in the place of AppArmor, and run what is about it and the tests of -pkgs alone")
+	flag.BoolVar(&o.SELinux, "selinux", false, "have SELinux in the place of AppArmor, and of the tests run those of -pkgs alone")
 	flag.StringVar(&pkgs, "pkgs", "", "packages, such as './launch ./oci'; those of jobs.go when empty")
 	flag.StringVar(&o.Run, "run", "", "tests to run, as go test -run takes them")
 	flag.BoolVar(&o.Quick, "quick", false, "leave out the packages that take most of the time, such as cli, and of engine all but a few tests")

@@ -77,6 +77,8 @@ func makeWork(o options) (_ *work, err error) {
 		return nil, err
 	}
 	switch smoke := smokeJobs(o); {
+	case o.SELinux && (o.Suite != "" || o.Run != ""):
+		w.jobs = append(smoke[:2], w.jobs...) // the second has the policy
 	case o.Suite != "":
 		w.jobs = append(smoke[:1], w.jobs...)
 	case o.Run == "" && o.Power != only:

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 )
@@ -18,11 +17,7 @@ func TestPassedServers(t *testing.T) {
 	} {
 		var got []string
 		for _, s := range passedServers(conf) {
-			text := s.Addr.String()
-			if s.Device != 0 {
-				text += fmt.Sprint("%", s.Device)
-			}
-			got = append(got, text)
+			got = append(got, s.String())
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", conf, got, want)
