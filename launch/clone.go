@@ -81,6 +81,7 @@ func (r *run) copies(i int) (err error) {
 			return r.fail(i, "mmap", err)
 		}
 	}
+	r.hasInit = has(func(op plan.Op) bool { _, ok := op.(*plan.Init); return ok })
 	if forks || has(func(op plan.Op) bool { i, ok := op.(*plan.Init); return ok && !i.Stub }) {
 		if r.child.args, r.child.env, err = ownWords(); err != nil {
 			return r.fail(i, "read", err)

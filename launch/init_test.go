@@ -78,6 +78,30 @@ func testInitExitCode(t *testing.T, withInit func(args ...string) []plan.Step) {
 	}
 }
 
+// A command whose execve takes a while before it fails is told as without an init, which has closed its own end of the socket long before.
+func TestInitLateFailure(t *testing.T) { withBothInits(t, testInitLateFailure) }
+
+func testInitLateFailure(t *testing.T, withInit func(args ...string) []plan.Step) {
+	f, err := os.OpenFile(filepath.Join(t.TempDir(), "late"), os.O_CREATE|os.O_RDWR, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skip(err) // of this file system
+	}
+	// The execve waits for the lease, and then finds the file open for writing.
+	give := time.AfterFunc(1500*time.Millisecond, func() { unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) })
+	defer give.Stop()
+	_, err = launchSteps(t, launch.Options{}, withInit(f.Name())...)
+	if err == nil {
+		t.Fatal("it is told as started")
+	}
+	if e := step(t, err); e.Errno() != syscall.ETXTBSY || e.Call != "execve" {
+		t.Error(err)
+	}
+}
+
 // Signals to the init are the command's, from inside as from outside; those that
 // stop or end the init itself excepted.
 func TestInitPassesSignals(t *testing.T) { withBothInits(t, testInitPassesSignals) }

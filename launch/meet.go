@@ -214,7 +214,7 @@ func (r *run) await() error {
 		case err == unix.EINTR:
 		case err != nil || n != 0 && fds[0].Revents != 0:
 			return nil // reading it says what it is
-		case n != 0 || !process.Keeps(r.proc.PID, &r.theirs): // what it wrote last is there by now
+		case n != 0 || r.letGo(): // what it wrote last is there by now
 			if n, err := unix.Poll(fds[:1], 0); n == 0 && err == nil {
 				return io.EOF
 			}
@@ -227,6 +227,10 @@ func (r *run) await() error {
 		}
 	}
 }
+
+// letGo reports whether the container's process has closed its end of the socket. An init does that at once, and the process that it has made goes on with it: only the
+// end of the socket tells of that one.
+func (r *run) letGo() bool { return !r.hasInit && !process.Keeps(r.proc.PID, &r.theirs) }
 
 // unheard is the error of a step for which no message came: by recvmsg(2), or because the other side stands still.
 func (r *run) unheard(i int, err error) error {

@@ -85,6 +85,8 @@ type run struct {
 	done   int // steps of the runtime's side that ran, for undo
 	stamps *stamps
 	shares bool // the child runs in this process's memory
+	// hasInit is that the child stays as the init, and has one of its own go on as the program.
+	hasInit bool
 
 	early    [][]int    // descriptors of syncs that came before the word of a fork
 	prologue []plan.Row // rows of the child before its steps
