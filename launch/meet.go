@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"syscall"
-	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/process"
@@ -329,19 +328,6 @@ func reap(pid int) {
 		if _, err := syscall.Wait4(pid, nil, 0, nil); err != syscall.EINTR {
 			return
 		}
-	}
-}
-
-// reapKilled waits for children that were sent SIGKILL, which end soon. One that somebody else traces is left to be reaped when he lets go of it.
-func reapKilled(pid int) {
-	reaped := make(chan struct{})
-	go func() {
-		reap(pid)
-		close(reaped)
-	}()
-	select {
-	case <-reaped:
-	case <-time.After(time.Second):
 	}
 }
 

@@ -199,13 +199,15 @@ func spyOn(pid int) {
 	unix.PtraceDetach(pid)
 }
 
-// tracer traces a process, and waits for nothing that it does, until its standard input ends.
+// tracer traces processes, and waits for nothing that they do, until its standard input ends.
 func tracer(args []string) int {
 	runtime.LockOSThread()
-	pid, _ := strconv.Atoi(args[0])
-	if err := unix.PtraceSeize(pid); err != nil {
-		fmt.Println(err)
-		return 1
+	for _, arg := range args {
+		pid, _ := strconv.Atoi(arg)
+		if err := unix.PtraceSeize(pid); err != nil {
+			fmt.Println(err)
+			return 1
+		}
 	}
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)

@@ -128,7 +128,7 @@ func (p *Process) reap() {
 	if p.take(unix.WNOHANG) == 0 && p.err == nil {
 		var dead bool
 		if p.status, dead = p.dead(); dead {
-			go reap(p.PID)
+			unreaped.add(p.PID)
 		} else {
 			p.take(0)
 		}

@@ -273,6 +273,53 @@ func TestTracedByAnother(t *testing.T) {
 	}
 }
 
+// TestUnreaped: what others trace, and never wait for, costs no thread each, and is taken away when they let go of it.
+func TestUnreaped(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	const many = 20
+	t.Run("traced", func(t *testing.T) {
+		var pids []string
+		var list []*launch.Process
+		for range many {
+			p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), in(&plan.Exec{Args: []string{"/bin/sleep", "60"}})}}, launch.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, pids = append(list, p), append(pids, fmt.Sprint(p.PID))
+		}
+		background(t, nstest.Part("tracer", pids...))
+		before := threads(t)
+		for _, p := range list {
+			p.Signal(syscall.SIGKILL)
+			if st, err := p.Wait(); err != nil || st.Signal() != syscall.SIGKILL {
+				t.Errorf("%v: %v", st, err)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		if n := threads(t); n > before+many/2 {
+			t.Errorf("%d threads, and %d for %d processes that others trace", before, n, many)
+		}
+		if !launch.Unreaped() {
+			t.Error("nobody knows of them")
+		}
+	})
+	for end := time.Now().Add(10 * time.Second); launch.Unreaped(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("they are still there")
+		}
+	}
+}
+
+func threads(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
 // Launches beside each other do not hold each other up: a child that had another's
 // socket would keep that one from seeing its end.
 func TestConcurrentLaunches(t *testing.T) {

@@ -73,8 +73,8 @@ func (m *monitor) rest() {
 	m.copyOut(r)
 }
 
-// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept, a process that another thread is the parent of and a stop
-// that goes on without who asked for it would not.
+// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept, a process that another thread is the parent of, one that
+// has ended and is still to be taken away and a stop that goes on without who asked for it would not.
 func (m *monitor) canRest() bool {
 	switch m.task.Log.Driver {
 	case "", "json-file", "local", "none":
@@ -84,7 +84,7 @@ func (m *monitor) canRest() bool {
 	m.mu.Lock()
 	execed := len(m.execed)
 	m.mu.Unlock()
-	return m.alone() && execed == 0 && m.keeping.Load() == 0 && m.stops.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+	return m.alone() && execed == 0 && !launch.Unreaped() && m.keeping.Load() == 0 && m.stops.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
 }
 
 // replace executes the program once more. It returns when that failed.
