@@ -54,7 +54,7 @@ func (s *Store) leftOver(ctx context.Context) (found []Finding, err error) {
 		return nil, err
 	}
 	defer unlock()
-	if _, err := os.Lstat(s.path(unswept)); err == nil {
+	if s.isDue() {
 		return nil, nil
 	}
 	blobs, _, err := s.used()

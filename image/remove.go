@@ -426,6 +426,11 @@ func (s *Store) due() error {
 	return f.Close()
 }
 
+// isDue reports whether a sweep is to come, or has not come to its end.
+func (s *Store) isDue() bool {
+	return slices.ContainsFunc([]string{unswept, sweeping}, func(name string) bool { _, err := os.Lstat(s.path(name)); return err == nil })
+}
+
 // Sweep removes what nothing leads to from the names of index.json: blobs, layers, what killed processes left. While somebody adds
 // to the store it does nothing, and who adds does it at the end: no blob is lost that is used, none is kept for good
 // that nobody uses. Where a manifest or config is damaged it does nothing, too, since nobody knows what it needs.
@@ -447,6 +452,8 @@ func (s *Store) sweep(ctx context.Context, f *os.File) (Swept, error) {
 	if err != nil {
 		return Swept{}, err
 	}
+	// What is said from here on, by another sweep that finds this one, may be of what used has seen in use: it stays. Where this fails that sweeps once more than it would need to.
+	begun := os.Rename(s.path(unswept), s.path(sweeping))
 	blobs, layers, err := s.used()
 	if err != nil {
 		return Swept{}, fmt.Errorf("nothing that is unused was removed: %w", err)
@@ -472,9 +479,11 @@ func (s *Store) sweep(ctx context.Context, f *os.File) (Swept, error) {
 	if err != nil {
 		return out, err
 	}
-	// Last, so that who is killed before leaves it to the next one. Whoever says meanwhile that a sweep is due has taken its names off before this one began.
-	if err := os.Remove(s.path(unswept)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return out, fmt.Errorf("images: %w", err)
+	// Last, so that who is killed before leaves it to the next one.
+	for _, err := range []error{begun, os.Remove(s.path(sweeping))} {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return out, fmt.Errorf("images: %w", err)
+		}
 	}
 	return out, nil
 }

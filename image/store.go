@@ -170,14 +170,19 @@ func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	}
 	return func() {
 		unlock()
-		if _, err := os.Lstat(s.path(unswept)); err == nil {
+		if s.isDue() {
 			_, _ = s.Sweep(context.WithoutCancel(ctx)) // its error is the next sweep's, too
 		}
 	}, nil
 }
 
-// unswept is a file that is there where a sweep is due: somebody has taken names off and comes to it, or found others adding, the last of whom sweeps instead.
-const unswept = "unswept"
+const (
+	// unswept is a file that is there where a sweep is due: somebody has taken names off and comes to it, or found others adding or sweeping. The last of those who add
+	// sweeps instead, or the next one.
+	unswept = "unswept"
+	// sweeping is what a sweep makes of it, until that has come to its end.
+	sweeping = unswept + ".now"
+)
 
 // replace writes a file whole: nobody ever sees a part of it, after a power cut either.
 func (s *Store) replace(name string, raw []byte) error {

@@ -840,20 +840,19 @@ func TestCheckBesideRemove(t *testing.T) {
 		}
 		release()
 	}
-	due := func() bool { _, err := os.Lstat(s.path(unswept)); return err == nil }
 	// Where there is no change none is due.
-	if _, err := s.takeOff(t.Context(), func([]root) ([]root, error) { return nil, errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) || due() {
-		t.Errorf("%v, and a sweep is due: %v", err, due())
+	if _, err := s.takeOff(t.Context(), func([]root) ([]root, error) { return nil, errors.ErrUnsupported }); !errors.Is(err, errors.ErrUnsupported) || s.isDue() {
+		t.Errorf("%v, and a sweep is due: %v", err, s.isDue())
 	}
 	sweep, err := s.takeOff(t.Context(), func([]root) ([]root, error) { return nil, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	other()
-	if found, err := s.leftOver(t.Context()); err != nil || len(found) > 0 || !due() {
+	if found, err := s.leftOver(t.Context()); err != nil || len(found) > 0 || !s.isDue() {
 		t.Errorf("%v: %v", err, found)
 	}
-	if swept, err := sweep(); err != nil || len(swept.Blobs) == 0 || due() {
+	if swept, err := sweep(); err != nil || len(swept.Blobs) == 0 || s.isDue() {
 		t.Errorf("%v: %+v", err, swept)
 	}
 }
@@ -887,8 +886,44 @@ func TestSweepCut(t *testing.T) {
 	if ids := layers.(dirLayers).ids(); len(ids) > 0 {
 		t.Errorf("layers: %v", ids)
 	}
-	if _, err := os.Lstat(s.path(unswept)); err == nil {
+	if s.isDue() {
 		t.Error("another sweep is due")
+	}
+}
+
+// TestSweepBesideSweep: of a layer that a container needed while one sweep looked, and no longer when another found that one at work, is not lost that it is to go.
+func TestSweepBesideSweep(t *testing.T) {
+	f := pullable()
+	k := serve(t, f)
+	s := newStore(t, nil)
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	layers := s.o.Layers.(dirLayers)
+	needed := layers.ids()
+	s.o.InUse = func() ([]digest.Digest, error) {
+		list := needed
+		if needed != nil {
+			needed = nil
+			if swept, err := s.Sweep(t.Context()); err != nil || len(swept.Blobs) > 0 {
+				t.Errorf("another sweep: %v: %v", swept, err)
+			}
+		}
+		return list, nil
+	}
+	if _, err := s.Remove(t.Context(), k.host+"/a", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(layers.ids()) == 0 {
+		t.Fatal("the first sweep takes them")
+	}
+	release, err := s.Hold(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if ids := layers.ids(); len(ids) > 0 || s.isDue() {
+		t.Errorf("layers: %v, a sweep is due: %v", ids, s.isDue())
 	}
 }
 
@@ -910,7 +945,7 @@ func TestAddFails(t *testing.T) {
 	if found, err := s.leftOver(t.Context()); err != nil || len(found) > 0 {
 		t.Errorf("%v: %v", err, found)
 	}
-	if _, err := os.Lstat(s.path(unswept)); err == nil {
+	if s.isDue() {
 		t.Error("a sweep is due")
 	}
 }
