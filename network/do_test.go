@@ -346,13 +346,26 @@ func TestHalfMadeBridgeGoes(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	d := doer(t)
-	remove := &plan.RemoveBridge{Device: "kakuri0", Alias: "kakuri: network bridge"}
-	for _, has := range []string{"link set kakuri0 alias theirs", "link set kakuri0 up", "addr add 192.0.2.1/24 dev kakuri0"} {
+	named := br0
+	named.Alias = "kakuri: network bridge"
+	remove := &plan.RemoveBridge{Device: named.Device, Alias: named.Alias}
+	d.ip(t, "link", "add", "port", "type", "veth", "peer", "name", "far")
+	for _, has := range []string{"link set kakuri0 alias theirs", "link set kakuri0 up", "addr add 192.0.2.1/24 dev kakuri0", "link set port master kakuri0"} {
 		d.ip(t, "link", "add", "kakuri0", "type", "bridge")
 		d.ip(t, strings.Fields(has)...)
 		d.must(t, 0, remove)
-		d.ip(t, "link", "delete", "kakuri0") // it is there
+		if gone, err := d.BridgeGone(br0); gone || err != nil {
+			t.Errorf("after %s it is gone: %v", has, err)
+		}
+		d.ip(t, "link", "delete", "kakuri0")
 	}
+	d.ip(t, "link", "add", "kakuri0", "type", "bridge")
+	d.ip(t, "link", "set", "port", "master", "kakuri0")
+	d.must(t, 0, &plan.MakeBridge{Bridge: named}, remove)
+	if gone, err := d.BridgeGone(br0); gone || err != nil {
+		t.Errorf("as the network's it is gone: %v", err)
+	}
+	d.ip(t, "link", "delete", "kakuri0")
 	d.ip(t, "link", "add", "kakuri0", "type", "bridge")
 	d.must(t, 0, remove)
 	if gone, err := d.BridgeGone(br0); !gone || err != nil {

@@ -92,13 +92,18 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 		}
 		return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, nameTaken("the host has a device of that name, and "+kind))
 	}
-	switch {
-	case otherEngines(l, b.Alias):
+	if otherEngines(l, b.Alias) {
 		return fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, nameTaken("the host has a bridge of that name, which is "+l.Alias))
-	case b.Alias != "" && l.Alias == "" && (made || !l.Up):
-		if err := s.One(linkMessage(0, b.Device).Add(unix.IFLA_IFALIAS, []byte(b.Alias))); err != nil {
-			return fail("alias: ", err)
-		}
+	}
+	ours := made
+	if !made {
+		ours, err = halfMade(s, l)
+	}
+	if err == nil && ours && b.Alias != "" {
+		err = s.One(linkMessage(0, b.Device).Add(unix.IFLA_IFALIAS, []byte(b.Alias)))
+	}
+	if err != nil {
+		return fail("alias: ", err)
 	}
 	if d.bridges == nil {
 		d.bridges = map[string]int32{}
@@ -281,16 +286,24 @@ func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {
 	case l.Alias == b.Alias:
 		return true, false, nil
 	}
-	addrs, err := s.Addrs(l.Index)
-	if halfMade(l, addrs) {
-		return false, true, err
+	if half, err := halfMade(s, l); half || err != nil {
+		return false, half, err
 	}
+	addrs, err := s.Addrs(l.Index)
 	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return slices.Contains(b.Addrs, a.Prefix) }), false, err
 }
 
-// halfMade tells a bridge whose maker was killed before it said whose it is.
-func halfMade(l netlink.Link, addrs []netlink.Addr) bool {
-	return l.Alias == "" && len(addrs) == 0 && !l.Up
+// halfMade tells a bridge whose maker was killed before it said whose it is: it has nothing yet. One that is down and has ports is an administrator's.
+func halfMade(s *netlink.Socket, l netlink.Link) (bool, error) {
+	if l.Alias != "" || l.Up {
+		return false, nil
+	}
+	addrs, err := s.Addrs(l.Index)
+	if err != nil || len(addrs) > 0 {
+		return false, err
+	}
+	all, err := s.Links()
+	return err == nil && !slices.ContainsFunc(all, func(port netlink.Link) bool { return port.Master == l.Index }), err
 }
 
 // quietBridge has the host believe nothing that containers say of routes: CVE-2020-13401. Nor does the bridge ask whether somebody else has its link-local address: it
@@ -332,14 +345,12 @@ func (d *Doer) removeBridge(device, alias string) error {
 		return err
 	}
 	l, err := s.Link(device)
-	var addrs []netlink.Addr
-	if err == nil {
-		addrs, err = s.Addrs(l.Index)
+	ours := l.Kind == "bridge" && (alias == "" || l.Alias == alias)
+	if err == nil && l.Kind == "bridge" && !ours {
+		ours, err = halfMade(s, l)
 	}
 	switch {
-	case errors.Is(err, unix.ENODEV):
-		return nil
-	case err == nil && (l.Kind != "bridge" || alias != "" && l.Alias != alias && !halfMade(l, addrs)):
+	case errors.Is(err, unix.ENODEV), err == nil && !ours:
 		return nil
 	case err == nil:
 		delete(d.bridges, device)
