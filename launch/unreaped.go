@@ -50,12 +50,14 @@ func (z *zombies) look() bool {
 	return len(z.pids) > 0
 }
 
-// reaped takes away a child that is nobody's [Process], and reports whether there is none to be waited for any more.
+// reaped takes away a child that is nobody's [Process], or those of a group, and reports whether there is none to be waited for any more.
 func reaped(pid int) bool {
 	for {
-		if n, err := syscall.Wait4(pid, nil, unix.WNOHANG, nil); err != syscall.EINTR {
-			return n != 0
+		n, err := syscall.Wait4(pid, nil, unix.WNOHANG, nil)
+		if err == syscall.EINTR || pid < 0 && n > 0 {
+			continue
 		}
+		return n != 0
 	}
 }
 
