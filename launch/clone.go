@@ -9,6 +9,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/origlimit"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -21,8 +22,8 @@ func (r *run) clone(ctx context.Context, i int, c *plan.Clone) error {
 	}
 	r.sock = pair[0]
 	defer unix.Close(pair[1])
-	if err := unix.Fstat(pair[1], &r.theirs); err != nil {
-		return r.fail(i, "fstat", err)
+	if r.theirs, err = process.FileOf(pair[1]); err != nil {
+		return r.fail(i, "", err)
 	}
 	if err := unix.SetsockoptInt(r.sock, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		return r.fail(i, "setsockopt", err)

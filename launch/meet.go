@@ -229,7 +229,7 @@ func (r *run) await() error {
 
 // letGo reports whether the container's process has closed its end of the socket. An init does that at once, and the process that it has made goes on with it: only the
 // end of the socket tells of that one.
-func (r *run) letGo() bool { return !r.hasInit && !process.Keeps(r.proc.PID, &r.theirs) }
+func (r *run) letGo() bool { return !r.hasInit && !process.Keeps(r.proc.PID, r.theirs) }
 
 // unheard is the error of a step for which no message came: by recvmsg(2), or because the other side stands still.
 func (r *run) unheard(i int, err error) error {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,7 @@ func TestHeldSocketOfLiving(t *testing.T) {
 	}
 	defer unix.Close(pidfd)
 	r := &run{sock: pair[0], proc: &Process{PID: c.Process.Pid, pidfd: pidfd}}
-	if err := unix.Fstat(pair[1], &r.theirs); err != nil {
+	if r.theirs, err = process.FileOf(pair[1]); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error)

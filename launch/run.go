@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -76,11 +77,11 @@ func Run(ctx context.Context, p plan.Plan, o Options) (*Process, error) {
 type run struct {
 	plan   plan.Plan
 	opts   Options
-	ours   *table      // the runtime's registers, and the rows of its current step
-	child  *table      // the container's rows; its registers at the time of the clone
-	sock   int         // our end of the socket
-	theirs unix.Stat_t // the other end
-	sender int         // of the last message: its pid, which the kernel tells
+	ours   *table       // the runtime's registers, and the rows of its current step
+	child  *table       // the container's rows; its registers at the time of the clone
+	sock   int          // our end of the socket
+	theirs process.File // the other end
+	sender int          // of the last message: its pid, which the kernel tells
 	proc   *Process
 	done   int // steps of the runtime's side that ran, for undo
 	stamps *stamps

@@ -109,9 +109,9 @@ func (c *Container) waitEnded() {
 // waitStarted waits for the end of what the container keeps open until its execve: it
 // closes with that, or brings the error. Who may trace the process can have a copy of it, which closes with nothing: then it counts that the process has none.
 func (c *Container) waitStarted(ctx context.Context, fd int) error {
-	var file unix.Stat_t
-	if err := unix.Fstat(fd, &file); err != nil {
-		return os.NewSyscallError("fstat", err)
+	file, err := process.FileOf(fd)
+	if err != nil {
+		return err
 	}
 	for gone := false; ; {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -122,7 +122,7 @@ func (c *Container) waitStarted(ctx context.Context, fd int) error {
 			if gone {
 				return nil
 			}
-			gone = !c.Witness().Alive() || !process.Keeps(c.state.PID, &file) // and once more: what it wrote last is there by now
+			gone = !c.Witness().Alive() || !process.Keeps(c.state.PID, file) // and once more: what it wrote last is there by now
 			continue
 		} else if err != nil {
 			return os.NewSyscallError("poll", err)

@@ -212,8 +212,28 @@ func (p *Process) Witness() Witness { return Witness{p.pid, p.begun} }
 // FD is the pidfd, the Process's own.
 func (p *Process) FD() int { return p.pidfd }
 
-// Keeps reports whether a process, which is surely of this number, has a file open. Who may not see that is told that it has.
-func Keeps(pid int, file *unix.Stat_t) bool {
+// A File is one that this process has open, by what it is known by in others.
+type File struct {
+	dev, ino uint64
+	shown    uint64 // its number in fdinfo, which differs with an overlay; 0 where the kernel has none
+}
+
+// FileOf returns the file of a descriptor.
+func FileOf(fd int) (File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return File{}, os.NewSyscallError("fstat", err)
+	}
+	f := File{dev: st.Dev, ino: st.Ino, shown: st.Ino}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		f.shown, _ = inode(unix.AT_FDCWD, "/proc/self/fdinfo/"+strconv.Itoa(fd))
+	}
+	return f, nil
+}
+
+// Keeps reports whether a process, which is surely of this number, has a file open. Who may not see that is told that it has. No file system is asked: the process may have files
+// open of one that answers nothing.
+func Keeps(pid int, file File) bool {
 	dir, err := os.Open("/proc/" + strconv.Itoa(pid) + "/fd")
 	if err != nil {
 		return true
@@ -221,10 +241,40 @@ func Keeps(pid int, file *unix.Stat_t) bool {
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	return err != nil || slices.ContainsFunc(names, func(name string) bool {
-		var st unix.Stat_t
-		err := unix.Fstatat(int(dir.Fd()), name, &st, 0)
-		return err == nil && st.Dev == file.Dev && st.Ino == file.Ino || err != nil && err != unix.ENOENT
+		if _, err := unix.Readlinkat(int(dir.Fd()), name, make([]byte, 1)); err != nil {
+			return err != unix.ENOENT
+		}
+		return file.is(int(dir.Fd()), name)
 	})
+}
+
+// is reports whether a descriptor of a directory fd of proc(5) is one of the file. Its number in fdinfo, which the kernel has by itself, leaves few to look closer at, by what is known
+// already. What the file system shows nobody else is another file.
+func (f File) is(dir int, name string) bool {
+	if shown, ok := inode(dir, "../fdinfo/"+name); ok && shown != f.shown {
+		return false
+	}
+	var st unix.Statx_t
+	err := unix.Statx(dir, name, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
+	return err == nil && st.Ino == f.ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == f.dev
+}
+
+// inode is the number of an open file, as proc_pid_fdinfo(5) has it since Linux 5.14.
+func inode(dir int, fdinfo string) (ino uint64, ok bool) {
+	fd, err := unix.Openat(dir, fdinfo, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 512)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return 0, false
+	}
+	_, rest, _ := bytes.Cut(buf[:n], []byte("\nino:\t"))
+	digits, _, _ := bytes.Cut(rest, []byte("\n"))
+	ino, err = strconv.ParseUint(string(digits), 10, 64)
+	return ino, err == nil
 }
 
 // Signal sends a signal to the process, never to another one of its number. One that has ended is os.ErrProcessDone.
