@@ -2,6 +2,7 @@ package launch
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ type Process struct {
 }
 
 // Wait waits for the end of the process and returns its status: wait4(2). It may be
-// called again, and by several goroutines.
+// called again, and by several goroutines. An error is that it is not known how it ended.
 func (p *Process) Wait() (syscall.WaitStatus, error) {
 	p.waiting.Lock()
 	defer p.waiting.Unlock()
@@ -65,8 +66,11 @@ func (p *Process) Ended() bool {
 	if p.waited {
 		return true
 	}
-	fds := []unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}
-	n, _ := unix.Poll(fds, 0)
+	return p.over()
+}
+
+func (p *Process) over() bool {
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, 0)
 	return n > 0
 }
 
@@ -126,8 +130,8 @@ func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.take(unix.WNOHANG) == 0 && p.err == nil {
-		var dead bool
-		if p.status, dead = p.dead(); dead {
+		if p.over() {
+			p.status, p.err = p.shown()
 			unreaped.add(p.PID)
 		} else {
 			p.take(0)
@@ -149,15 +153,27 @@ func (p *Process) take(options int) (pid int) {
 	}
 }
 
-// dead reads how a process ended that nobody has waited for: false is that it has not.
-func (p *Process) dead() (syscall.WaitStatus, bool) {
+// errUnseen is why it is not known how a process ended.
+var errUnseen = errors.New("how it ended is known to the process alone that traces it")
+
+// shown is how the process, which has ended, did that, as /proc tells those who may trace it. Others it tells 0, or nothing, with hidepid.
+func (p *Process) shown() (syscall.WaitStatus, error) {
 	const code = 52 - 3 // exit_code
 	f := p.stat()
-	if len(f) <= code || f[0] != "Z" {
-		return 0, false
+	if len(f) <= code {
+		return 0, errUnseen
 	}
 	n, err := strconv.Atoi(f[code])
-	return syscall.WaitStatus(n), err == nil
+	if err != nil || n == 0 && !p.mayTrace() {
+		return 0, errUnseen
+	}
+	return syscall.WaitStatus(n), nil
+}
+
+// mayTrace asks for what only who may trace a process may read, and what it has until it is waited for.
+func (p *Process) mayTrace() bool {
+	_, err := os.Readlink("/proc/" + strconv.Itoa(p.PID) + "/ns/pid")
+	return err == nil
 }
 
 // stat is what proc_pid_stat(5) has of the process, from the third field on, its state: it is a child, its number is nobody else's.

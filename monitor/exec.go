@@ -166,9 +166,11 @@ func (m *monitor) parent(order Exec, p *launch.Process, started func()) {
 	}
 	n.Write(m.place) // for a successor: without it goes on
 	started()
+	code := 255 // not known
 	if status, err := p.Wait(); err == nil {
-		m.execDied(n, launch.ExitCode(status))
+		code = launch.ExitCode(status)
 	}
+	m.execDied(n, code)
 	told()
 }
 
