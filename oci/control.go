@@ -239,6 +239,10 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 // run yet: runtime-spec wants an error there; runc and crun delete it, and containerd's shim counts on that. Nor is it needed after a SIGKILL: kill
 // returns before the process has ended, and who deletes it next would have to try again until it has.
 func (c *Container) Delete(ctx context.Context, force bool) error {
+	if force {
+		held := &Container{runtime: c.runtime, ID: c.ID, dir: c.dir, fd: -1, state: c.state}
+		defer time.AfterFunc(lockedTime, held.kill).Stop()
+	}
 	var config *specs.Spec
 	err := c.locked(func() error {
 		switch s := c.Status(); s {
@@ -271,6 +275,19 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 		c.poststop(ctx, config)
 	}
 	return err
+}
+
+// lockedTime is how long who deletes a container by force waits for another command that has it locked: a start does not come to its end whose process another one of the pid
+// namespace holds up.
+const lockedTime = 5 * time.Second
+
+// kill ends the container's first process, as far as it is known.
+func (c *Container) kill() {
+	if p := c.process(); p != nil {
+		defer p.Close()
+		p.Signal(unix.SIGKILL) // one that has ended needs none
+		c.LetEnd()
+	}
 }
 
 // deleteEnded takes away a container that this process waited for, unless another command was first.

@@ -308,6 +308,61 @@ func TestHeldFIFO(t *testing.T) {
 	}
 }
 
+// TestDeleteOfHeldStart: who holds up a container's process before its execve holds up its start, and not who deletes it by force.
+func TestDeleteOfHeldStart(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	p.good("create", "--bundle", bundle(t, base("sleep 60")), "held")
+	pid := p.state("held").Pid
+	traced(t, pid)
+	started, deleted := make(chan struct{}), make(chan struct{})
+	go func() {
+		p.do("start", "held")
+		close(started)
+	}()
+	select {
+	case <-started:
+		t.Error("nobody holds it up")
+	case <-time.After(time.Second):
+	}
+	go func() {
+		p.good("delete", "--force", "held")
+		close(deleted)
+	}()
+	select {
+	case <-deleted:
+	case <-time.After(30 * time.Second):
+		t.Error("who deletes it waits")
+		unix.Kill(pid, unix.SIGKILL)
+		<-deleted
+	}
+	<-started
+}
+
+// traced has a thread of this process trace another one, and hold it up, until the test is over.
+func traced(t *testing.T, pid int) {
+	t.Helper()
+	held, over, done := make(chan error), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: who traces lets go by its end
+		if err := unix.PtraceSeize(pid); err != nil {
+			held <- err
+			return
+		}
+		held <- unix.PtraceInterrupt(pid)
+		<-over
+	}()
+	if err := <-held; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		close(over)
+		<-done
+	})
+}
+
 // CVE-2019-16884, 2019-19921, 2023-27561, 2023-28642, 2025-52881: /proc or /sys of the image is a link. It is refused, or what
 // the kernel shows is masked, and parameters are those of the container alone.
 func TestCVE_2019_16884_to_2025_52881(t *testing.T) {
