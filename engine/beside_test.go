@@ -364,6 +364,42 @@ func TestNetworkCreateBesideRemove(t *testing.T) {
 	}
 }
 
+// TestNetworkRefusedBesideJoin: a network that cannot get its bridge is not taken from a container that has joined it meanwhile.
+func TestNetworkRefusedBesideJoin(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	loopback(t)
+	output(t, exec.Command("ip", "link", "add", "taken", "type", "veth", "peer", "name", "far"))
+	defer func() { output(t, exec.Command("ip", "link", "delete", "taken")) }()
+	m := netdb.Member{Container: files.NewID(), Name: "joins"}
+	for range 100 {
+		refused := make(chan error, 1)
+		go func() {
+			_, err := e.NetworkCreate(t.Context(), NetworkConfig{Name: "brief", Options: map[string]string{"com.docker.network.bridge.name": "taken"}})
+			refused <- err
+		}()
+		n, err := e.netdb().Lookup("brief")
+		for err != nil && len(refused) == 0 {
+			n, err = e.netdb().Lookup("brief")
+		}
+		if err == nil {
+			err = e.netdb().Join(n.ID, m)
+		}
+		if err := <-refused; !errors.Is(err, unix.EEXIST) {
+			t.Fatal(err)
+		}
+		if err != nil {
+			continue // it was gone before
+		}
+		if members, err := e.netdb().Members(n.ID); err != nil || len(members) == 0 {
+			t.Fatalf("its network is gone: %v", err)
+		}
+		if err := errors.Join(e.netdb().Leave(n.ID, m.Container), e.NetworkRemove(t.Context(), "brief", false)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestChangeBesideEnd: a container that went while it was changed is one that there is not, and not a file that is missing.
 func TestChangeBesideEnd(t *testing.T) {
 	e := open(t)

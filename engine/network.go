@@ -103,7 +103,8 @@ func (e *Engine) NetworkCreate(ctx context.Context, c NetworkConfig) (Network, e
 	// Alone: who removes it meanwhile has removed the bridge, and would leave this one, which were nobody's.
 	err = e.netdb().Alone(n.ID, func(n netdb.Network) error { return e.occupy(ctx, &n) })
 	if err != nil && !errors.As(err, new(*netdb.NoNetworkError)) {
-		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, false, nil))
+		// It stays where a container has joined it meanwhile: its start says why that cannot be, and network rm takes the network then.
+		return Network{}, errors.Join(err, e.netdb().Remove(n.ID, false, e.inUse))
 	}
 	e.tell("network", "create", n.ID, map[string]string{"name": n.Name, "type": n.Driver})
 	return e.shownNetwork(&n), nil
