@@ -2,9 +2,13 @@ package monitor
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/kakuri/kakuri/oci"
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // TestLateStart: who wants the end of a container that does not come to its start has that given up; anybody else waits.
@@ -45,4 +49,16 @@ func TestLateStart(t *testing.T) {
 			t.Error("a start that was over is given up")
 		}
 	})
+}
+
+// TestGivenUpSaysWhat: of a start that was given up the error says also where it was, and what could not be undone.
+func TestGivenUpSaysWhat(t *testing.T) {
+	ctx, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	m := &monitor{runtime: &oci.Runtime{Root: t.TempDir()}}
+	b := &oci.Bundle{Spec: &specs.Spec{}}
+	_, _, why := m.runtime.Launch(ctx, "", b, oci.Launch{})
+	if err := m.launch(ctx, &run{}, b, oci.Launch{}); why == nil || !strings.Contains(err.Error(), "given up") || !strings.Contains(err.Error(), why.Error()) {
+		t.Errorf("%v, of %v", err, why)
+	}
 }

@@ -334,7 +334,7 @@ func (m *monitor) launch(ctx context.Context, r *run, b *oci.Bundle, l oci.Launc
 	}
 	m.endServer(r)
 	if ctx.Err() != nil {
-		return fmt.Errorf("its start took more than %v, and was given up for who wants its end", lateStart)
+		return fmt.Errorf("its start took more than %v, and was given up for who wants its end: %w", lateStart, err)
 	}
 	if r.server != nil && m.said() != "" {
 		err = fmt.Errorf("%w; %s, which shows its root file system, %s: %s", err, r.server.name, r.server.how, m.said())
