@@ -5,10 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
-// TestWriteStateScarce: what is scarce when a state is written is waited for: nobody tells again how a container ended.
+// TestWriteStateScarce: what is scarce when a state is written is waited for: nobody tells again how a container ended. While it runs, nobody who wants its end waits behind that.
 func TestWriteStateScarce(t *testing.T) {
 	dir := t.TempDir()
 	if err := WriteState(dir, State{Status: Running}); err != nil {
@@ -20,6 +21,10 @@ func TestWriteStateScarce(t *testing.T) {
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Max: limit.Max}); err != nil {
 		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := WriteState(dir, State{Status: Running}); !files.Scarce(err) || time.Since(begun) > scarcity/2 {
+		t.Errorf("after %v: %v", time.Since(begun), err)
 	}
 	again := make(chan error)
 	time.AfterFunc(100*time.Millisecond, func() { again <- unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) })

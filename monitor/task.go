@@ -164,12 +164,12 @@ const lost = "its state was lost"
 func (s *State) Lost() bool { return s.Status == Exited && s.Error == lost }
 
 // WriteState replaces the state of the container in a directory. On a full disk it takes the place of the one before the last, and what is scarce for a moment is waited for: how a
-// container ended nobody tells again.
+// container ended nobody tells again. That of one that runs is not: it comes with the next state, and who stops the container waits behind it.
 func WriteState(dir string, s State) error {
 	spare := dir + "/state.spare"
 	unix.Link(dir+"/state.json", spare) // of the first one that is replaced; later ones find it there
 	err := WriteJSON(dir, "state.json", &s)
-	for until := time.Now().Add(scarcity); files.Scarce(err) && time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(scarcity); files.Scarce(err) && s.Status != Running && time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		err = WriteJSON(dir, "state.json", &s)
 	}
 	if !files.Full(err) {
