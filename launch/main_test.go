@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
 		Build: []string{"./cmd/kakuri", "cmd/objdump"},
-		Parts: map[string]func([]string) int{"probe": probe, "holder": holder, "spy": spy, "family": family, "counter": counter, "nest": nest, "swapper": swapper, "orphaner": orphaner, "patient": patient, "tracer": tracer},
+		Parts: map[string]func([]string) int{"probe": probe, "holder": holder, "spy": spy, "family": family, "counter": counter, "nest": nest, "swapper": swapper, "orphaner": orphaner, "patient": patient},
 	}))
 }
 

@@ -199,21 +199,6 @@ func spyOn(pid int) {
 	unix.PtraceDetach(pid)
 }
 
-// tracer traces processes, and waits for nothing that they do, until its standard input ends.
-func tracer(args []string) int {
-	runtime.LockOSThread()
-	for _, arg := range args {
-		pid, _ := strconv.Atoi(arg)
-		if err := unix.PtraceSeize(pid); err != nil {
-			fmt.Println(err)
-			return 1
-		}
-	}
-	fmt.Println("ready")
-	io.Copy(io.Discard, os.Stdin)
-	return 0
-}
-
 // swapper exchanges two names of a directory, over and over, until its standard input
 // ends.
 func swapper(args []string) int {

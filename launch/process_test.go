@@ -254,7 +254,7 @@ func TestTracedByAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		background(t, nstest.Part("tracer", fmt.Sprint(p.PID)))
+		nstest.Trace(t, false, p.PID)
 		e.how(stdin, p)
 		ended := make(chan syscall.WaitStatus)
 		go func() {
@@ -279,16 +279,16 @@ func TestUnreaped(t *testing.T) {
 	nstest.NoLeaks(t)
 	const many = 20
 	t.Run("traced", func(t *testing.T) {
-		var pids []string
+		var pids []int
 		var list []*launch.Process
 		for range many {
 			p, err := launch.Run(context.Background(), plan.Plan{Steps: []plan.Step{clone(), in(&plan.Exec{Args: []string{"/bin/sleep", "60"}})}}, launch.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			list, pids = append(list, p), append(pids, fmt.Sprint(p.PID))
+			list, pids = append(list, p), append(pids, p.PID)
 		}
-		background(t, nstest.Part("tracer", pids...))
+		nstest.Trace(t, false, pids...)
 		before := threads(t)
 		for _, p := range list {
 			p.Signal(syscall.SIGKILL)

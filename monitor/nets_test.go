@@ -17,9 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) {
-	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{"tracer": tracer}}))
-}
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m, nstest.Options{})) }
 
 // id is one of a container, as the records have them.
 func id(c string) string { return strings.Repeat(c, 64) }

@@ -287,18 +287,25 @@ func TestHeldFIFO(t *testing.T) {
 		if len(copies) == 0 {
 			t.Error("it has nothing open")
 		}
+		if end == "it was killed" {
+			nstest.Trace(t, true, pid) // until its start waits for it
+		}
 		started := make(chan struct{})
 		go func() {
-			p.do("start", "held")
+			p.good("start", "held")
 			close(started)
 		}()
 		if end == "it was killed" {
+			time.Sleep(500 * time.Millisecond)
 			unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
 		}
 		select {
 		case <-started:
 		case <-time.After(20 * time.Second):
 			t.Errorf("%s: the start waits", end)
+		}
+		if s := p.state("held"); end == "it runs" && s.Status != specs.StateRunning {
+			t.Errorf("it is %s", s.Status)
 		}
 		for _, fd := range append(copies, pidfd) {
 			unix.Close(fd)
@@ -315,7 +322,7 @@ func TestDeleteOfHeldStart(t *testing.T) {
 	p := newPlace(t)
 	p.good("create", "--bundle", bundle(t, base("sleep 60")), "held")
 	pid := p.state("held").Pid
-	traced(t, pid)
+	nstest.Trace(t, true, pid)
 	started, deleted := make(chan struct{}), make(chan struct{})
 	go func() {
 		p.do("start", "held")
@@ -338,29 +345,6 @@ func TestDeleteOfHeldStart(t *testing.T) {
 		<-deleted
 	}
 	<-started
-}
-
-// traced has a thread of this process trace another one, and hold it up, until the test is over.
-func traced(t *testing.T, pid int) {
-	t.Helper()
-	held, over, done := make(chan error), make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // for good: who traces lets go by its end
-		if err := unix.PtraceSeize(pid); err != nil {
-			held <- err
-			return
-		}
-		held <- unix.PtraceInterrupt(pid)
-		<-over
-	}()
-	if err := <-held; err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		close(over)
-		<-done
-	})
 }
 
 // CVE-2019-16884, 2019-19921, 2023-27561, 2023-28642, 2025-52881: /proc or /sys of the image is a link. It is refused, or what

@@ -42,6 +42,7 @@ const (
 	initName  = "nstest-init"  // pid 1 of the namespaces
 	runName   = "nstest-run"   // the package's tests
 	againName = "nstest-again" // one test, for Inside
+	traceName = "nstest-trace" // who traces processes, for Trace
 )
 
 // home is where the namespaces hold what tests share.
@@ -68,6 +69,8 @@ func Main(m *testing.M, o Options) int {
 		return runInit(os.Args[1:], o)
 	case name == againName:
 		return m.Run()
+	case name == traceName:
+		return trace(os.Args[1:])
 	case name != runName && (os.Geteuid() != 0 || fuzzing()):
 		if err := o.prepare(); err != nil {
 			fmt.Fprintln(os.Stderr, "nstest:", err)
