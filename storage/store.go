@@ -190,14 +190,18 @@ func (t *temp) place(name string) error {
 	return files.SyncDir(filepath.Dir(name))
 }
 
-// unlinked is the error of a link that could not be made. That of a memory stick says no more than that it is not permitted: link(2).
+// unlinked is the error of a link that could not be made. That of a memory stick says no more than that it is not permitted, and so does that of a directory that nobody may
+// change: link(2), FS_IOC_SETFLAGS(2const).
 func unlinked(name string, err error) error {
 	var errno syscall.Errno
 	if errors.As(err, &errno); errno != unix.EPERM && errno != unix.EOPNOTSUPP && errno != unix.ENOSYS {
 		return &os.PathError{Op: "link", Path: name, Err: err}
 	}
-	dir := filepath.Dir(filepath.Dir(name))
-	return fmt.Errorf("link %s: %w: the file system of %s has no hard links, and then no owners of files either, as vfat and exfat: have kakuri's data on another one (ext4, xfs, btrfs), which an ordinary user names by XDG_DATA_HOME, and root mounts there", name, errno, dir)
+	or := ""
+	if errno == unix.EPERM {
+		or = "; or " + filepath.Dir(name) + " is immutable or append-only: lsattr -d tells, and chattr -ia has it be neither"
+	}
+	return fmt.Errorf("link %s: %w: the file system of %s has no hard links, and then no owners of files either, as vfat and exfat: have kakuri's data on another one (ext4, xfs, btrfs), which an ordinary user names by XDG_DATA_HOME, and root mounts there%s", name, errno, filepath.Dir(filepath.Dir(name)), or)
 }
 
 // replace is place in the stead of a file that has the name already: at any moment one of the two has it.
