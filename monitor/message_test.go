@@ -99,3 +99,20 @@ func lockOf(t *testing.T, dir string) int {
 	t.Cleanup(func() { f.Close() })
 	return int(f.Fd())
 }
+
+// TestTellStarted: who cannot be told that its container runs does not wait for that.
+func TestTellStarted(t *testing.T) {
+	ours, theirs, err := seqpacket.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	fd := int(theirs.Fd())
+	if err := errors.Join(unix.SetNonblock(fd, true), ours.SetWriteDeadline(time.Unix(1, 0))); err != nil {
+		t.Fatal(err)
+	}
+	tellStarted(ours, Started{PID: 1})
+	if n, err := unix.Read(fd, make([]byte, 16)); n != 0 || err != nil {
+		t.Fatalf("it waits: %d, %v", n, err)
+	}
+}

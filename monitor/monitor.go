@@ -141,15 +141,24 @@ func Main() int {
 		return 1
 	}
 	release(lock)
-	if data, err := leanjson.Marshal(started); err == nil {
-		first.conn.Write(append([]byte{mStarted}, data...))
-	}
+	tellStarted(first.conn, started)
 	m.giveStdin(first)
 	m.serve(first)
 	m.tellEarly()
 	m.copyOut(m.run)
 	m.attend()
 	return 0
+}
+
+// tellStarted tells who gave the order that the container runs. Where that cannot be, as for want of memory, it hangs up: nobody waits for ever.
+func tellStarted(conn *os.File, s Started) {
+	data, err := leanjson.Marshal(s)
+	if err == nil {
+		_, err = conn.Write(append([]byte{mStarted}, data...))
+	}
+	if err != nil {
+		conn.Close()
+	}
 }
 
 // elsewhere takes the place of a monitor that a Starter has started: the socket is where the others have it.
