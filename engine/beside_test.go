@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -440,6 +442,36 @@ func TestLooksBesideMaking(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.after(t, func() error { return e.dropIntent(id, id) }, k.intents)
+}
+
+// TestLooksAtManyBridges: however many bridges are down, that somebody may just be making them is waited for once.
+func TestLooksAtManyBridges(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	loopback(t)
+	var want []Finding
+	for _, name := range []string{"a", "b", "c", "d"} {
+		networks(t, e, NetworkConfig{Name: name})
+		n, err := e.netdb().Lookup(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		output(t, exec.Command("ip", "link", "set", n.Device, "down"))
+		want = append(want, Finding{Object: "network " + name})
+	}
+	k := &check{e: e}
+	begun := time.Now()
+	if err := k.cables(); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	found := slices.Clone(k.found)
+	slices.SortFunc(found, func(a, b Finding) int { return strings.Compare(a.Object, b.Object) })
+	if !slices.EqualFunc(found, want, func(a, b Finding) bool { return a.Object == b.Object && strings.Contains(a.Text, "is down") }) {
+		t.Errorf("%+v", found)
+	}
 }
 
 // after has a look find nothing of what somebody is at that comes to its end.

@@ -188,14 +188,12 @@ func (k *check) cables() error {
 	if err != nil {
 		return err
 	}
-	for _, b := range bridges {
-		text, err := lacksStill(d, b)
-		if err != nil {
-			return err
-		}
-		if text != "" {
-			k.find("network "+b.Network, text, func() error { return d.HealBridge(b) })
-		}
+	lame, err := lackStill(d, bridges)
+	for _, b := range lame {
+		k.find("network "+b.Network, b.lacks, func() error { return d.HealBridge(b.Bridge) })
+	}
+	if err != nil {
+		return err
 	}
 	cables, err := k.e.cables()
 	var forward plan.SetForwarding
@@ -216,13 +214,27 @@ func (k *check) cables() error {
 	return err
 }
 
-// lacksStill is [network.Doer.BridgeLacks], unless somebody is just making the bridge.
-func lacksStill(d *network.Doer, b plan.Bridge) (text string, err error) {
+// A lameBridge lacks something: see [network.Doer.BridgeLacks].
+type lameBridge struct {
+	plan.Bridge
+	lacks string
+}
+
+// lackStill lists those bridges that lack something, but none that somebody is just making: that is waited for once, and not for each.
+func lackStill(d *network.Doer, bridges []plan.Bridge) (list []lameBridge, err error) {
+	var errs []error
 	soon(func() bool {
-		text, err = d.BridgeLacks(b)
-		return text == ""
+		asked := bridges
+		bridges, list = nil, nil
+		for _, b := range asked {
+			text, err := d.BridgeLacks(b)
+			if errs = append(errs, err); text != "" {
+				bridges, list = append(bridges, b), append(list, lameBridge{b, text})
+			}
+		}
+		return len(list) == 0
 	})
-	return text, err
+	return list, errors.Join(errs...)
 }
 
 // soon waits until something is so, no longer than who is just at it takes for that, and reports whether it is.

@@ -97,14 +97,11 @@ func (j *netJob) check(d *network.Doer) error {
 	for i := range faults {
 		faults[i] = "rules: " + faults[i]
 	}
-	errs := []error{err}
-	for _, b := range j.Bridges {
-		text, err := lacksStill(d, b)
-		if errs = append(errs, err); text != "" {
-			faults = append(faults, "network "+b.Network+": "+text)
-		}
+	lame, err2 := lackStill(d, j.Bridges)
+	for _, b := range lame {
+		faults = append(faults, "network "+b.Network+": "+b.lacks)
 	}
-	return toldOf(faults, errs)
+	return toldOf(faults, []error{err, err2})
 }
 
 // look is check of cables.
