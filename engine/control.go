@@ -210,11 +210,26 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 	}
 	done()
 	if err != nil {
-		e.complain(e.sweepRemoved())
+		e.notRestarted(&c)
 		return err
 	}
 	e.event(&c, "restart", nil)
 	return nil
+}
+
+// notRestarted takes a container with --rm away that was kept for a restart which came to nothing. Whoever is just looking at it, as a sweep does, is waited for.
+func (e *Engine) notRestarted(c *Container) {
+	var lock *os.File
+	var err error
+	soon(func() bool {
+		lock, err = lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+		return !errors.Is(err, unix.EWOULDBLOCK)
+	})
+	if err != nil {
+		return // it is gone, or the next command takes it
+	}
+	defer lock.Close()
+	e.removedAlone(c.dir, c.ID, func(_ string, mend func() error) { e.complain(mend()) })
 }
 
 // killPatience is how long a process has to end by the monitor's SIGKILL.

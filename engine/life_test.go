@@ -800,9 +800,27 @@ func TestRestartAutoRemove(t *testing.T) {
 		if err := os.Rename(dir+"/x", dir+"/y"); err != nil {
 			t.Fatal(err)
 		}
+		// Somebody looks at it all the time, as sweeps do.
+		over, looked := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(looked)
+			for {
+				if lock, err := lockDir(c.dir, unix.LOCK_SH); err == nil {
+					time.Sleep(5 * time.Millisecond)
+					lock.Close()
+				}
+				select {
+				case <-over:
+					return
+				case <-time.After(time.Millisecond):
+				}
+			}
+		}()
 		if err := e.Restart(ctx, c.ID, StopOptions{}); err == nil {
 			t.Error("it was started")
 		}
+		close(over)
+		<-looked
 		gone(c)
 	})
 }

@@ -456,6 +456,11 @@ func (e *Engine) oneRemoved(dir, id string, found func(id string, mend func() er
 		return // it is gone, or somebody works on it
 	}
 	defer lock.Close()
+	e.removedAlone(dir, id, found)
+}
+
+// removedAlone is oneRemoved by who has the container locked.
+func (e *Engine) removedAlone(dir, id string, found func(id string, mend func() error)) {
 	c, err := e.read(dir)
 	if err == nil && (c.stays() || c.Active()) || exists(monitor.Place(e.dir, id)) || !exists(dir) { // a monitor's place goes after all else
 		return
