@@ -84,6 +84,7 @@ func testPackages() []testPackage {
 		{path: "./namespace"},
 		{path: "./host"},
 		{path: "./internal/files"},
+		{path: "./internal/process"},
 		{path: "./internal/seqpacket"},
 		{path: "./internal/thread"},
 		{path: "./internal/wait"},
