@@ -389,11 +389,14 @@ func TestExecDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := func() int {
-		list, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", peer.Pid))
-		return len(list)
+	keeps := func(given os.FileInfo) bool {
+		list, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", peer.Pid))
+		return slices.ContainsFunc(list, func(fd string) bool {
+			has, err := os.Stat(fd)
+			return err == nil && os.SameFile(has, given)
+		})
 	}
-	before := files()
+	var given []os.FileInfo
 	_, slave := openPTY(t)
 	fifo := t.TempDir() + "/fifo"
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
@@ -404,6 +407,11 @@ func TestExecDocument(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		given = append(given, info)
 		conn, answer := dial(), make([]byte, 1000)
 		if err := errors.Join(seqpacket.Send(conn, []byte("K"), int(f.Fd())), seqpacket.Send(conn, []byte(`P{"ID":"x"}`), int(f.Fd()))); err != nil {
 			t.Fatal(err)
@@ -414,7 +422,7 @@ func TestExecDocument(t *testing.T) {
 		f.Close()
 		conn.Close()
 	}
-	nstest.Until(t, "the end of what was given", func() bool { return files() <= before })
+	nstest.Until(t, "the end of what was given", func() bool { return !slices.ContainsFunc(given, keeps) })
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", peer.Pid))
 	if f := strings.Fields(string(stat)); err != nil || len(f) < 7 || f[6] != "0" {
 		t.Errorf("the monitor's terminal: %q, %v", stat, err)
