@@ -216,16 +216,20 @@ func (e *Engine) discard(c *Container) error {
 // amongMakers keeps who looks for what is left away until done. Who is at that may be so for long, or wait for this very command, which a hook calls of what it takes away: it is waited
 // for a moment. Without it nothing goes that should not: a check may tell of what is just going.
 func (e *Engine) amongMakers() (done func()) {
-	var making *os.File
-	var err error
-	soon(func() bool {
-		making, err = e.lockMaking(unix.LOCK_SH | unix.LOCK_NB)
-		return !errors.Is(err, unix.EWOULDBLOCK)
-	})
+	making, err := lockSoon(func() (*os.File, error) { return e.lockMaking(unix.LOCK_SH | unix.LOCK_NB) })
 	if err != nil {
 		return func() {}
 	}
 	return func() { making.Close() }
+}
+
+// lockSoon takes a lock, by a call that does not wait, which somebody may have for a moment.
+func lockSoon(take func() (*os.File, error)) (lock *os.File, err error) {
+	soon(func() bool {
+		lock, err = take()
+		return !errors.Is(err, unix.EWOULDBLOCK)
+	})
+	return lock, err
 }
 
 // discardAlone is discard by who keeps them away.

@@ -130,30 +130,12 @@ func output(t testing.TB, c *exec.Cmd) string {
 	return string(out)
 }
 
-// part starts a part of the test binary, gives its first line, and ends it with the test.
+// part starts a part of the test binary, and gives its first line.
 func part(t testing.TB, name string, args ...string) (c *exec.Cmd, line string, stdin io.Closer) {
 	t.Helper()
 	c = nstest.Part(name, args...)
-	in, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Stderr = os.Stderr
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	for one := make([]byte, 1); ; {
-		if _, err := out.Read(one); err != nil || one[0] == '\n' {
-			break
-		}
-		b.WriteByte(one[0])
-	}
-	return c, b.String(), in
+	line, stdin = nstest.Background(t, c)
+	return c, line, stdin
 }
 
 // untilEOF returns a channel that is closed when the standard input ends.

@@ -271,18 +271,7 @@ func TestResolv(t *testing.T) {
 // TestNoServers: a machine that names no server asks one of its own, as resolv.conf(5) has it, and that is asked for containers, too.
 func TestNoServers(t *testing.T) {
 	nstest.Root(t)
-	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
-	name, err := filepath.EvalSymlinks("/etc/resolv.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(conf, []byte("search example.org\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	nstest.ResolvConf(t, "search example.org\n")
 	b := builder{engine: &Engine{}, run: Config{Network: netdb.DefaultName}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: netdb.DefaultName}}}}
 	if err := b.resolveNames(); err != nil {
 		t.Fatal(err)
@@ -299,18 +288,7 @@ func TestNoServers(t *testing.T) {
 // network world, where the uplink passes that on.
 func TestServerOfDevice(t *testing.T) {
 	nstest.Root(t)
-	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
-	name, err := filepath.EvalSymlinks("/etc/resolv.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(conf, []byte("nameserver fe80::1%lo\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	nstest.ResolvConf(t, "nameserver fe80::1%lo\n")
 	inside, _ := uplink.NameServer{Addr: netip.MustParseAddr("fe80::1"), Device: 1}.Inside()
 	for want, e := range map[dns.Server]*Engine{
 		{Addr: netip.MustParseAddr("fe80::1"), Scope: 1, Host: true}: open(t),

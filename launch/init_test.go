@@ -88,7 +88,7 @@ func testInitLateFailure(t *testing.T, withInit func(args ...string) []plan.Step
 	}
 	defer f.Close()
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Skip(err) // of this file system
+		t.Skipf("needs a file system with leases: %v", err)
 	}
 	// The execve waits for the lease, and then finds the file open for writing.
 	give := time.AfterFunc(1500*time.Millisecond, func() { unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) })

@@ -357,21 +357,10 @@ func hold(t testing.TB, flags uintptr) int {
 // background starts a command that says "ready", and ends it with the test.
 func background(t testing.TB, c *exec.Cmd) int {
 	t.Helper()
-	stdin, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Stderr = os.Stderr // why it did not start
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	line, stdin := nstest.Background(t, c)
 	t.Cleanup(func() { stdin.Close(); c.Wait() })
-	if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
-		t.Fatalf("%s did not start: %v", c.Args[0], err)
+	if line != "ready" {
+		t.Fatalf("%s did not start: %s", c.Args[0], line)
 	}
 	return c.Process.Pid
 }

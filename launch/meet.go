@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/process"
@@ -242,7 +243,7 @@ func (r *run) unheard(i int, err error) error {
 // stopped reports whether the container's process stands still by SIGSTOP or the like, or for who traces it.
 func (r *run) stopped() bool {
 	f := r.proc.stat()
-	return len(f) > 0 && (f[0] == "T" || f[0] == "t")
+	return f != nil && (f[0][0] == 'T' || f[0][0] == 't')
 }
 
 // message reads one message: io.EOF when the other end is closed.
@@ -349,7 +350,7 @@ func (r *run) childError(where, errno uint32) error {
 
 // deathReason says how a child ended that reported nothing.
 func (r *run) deathReason() error {
-	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(r.proc.pidfd), Events: unix.POLLIN}}, 1000); n == 0 {
+	if !r.proc.over(time.Second) {
 		return errors.New("the container's process goes on without its socket, which another one of its pid namespace may have taken from it")
 	}
 	st, err := r.proc.Wait()

@@ -1,15 +1,16 @@
 package launch
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/process"
+	"github.com/kakuri/kakuri/internal/wait"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,11 +67,12 @@ func (p *Process) Ended() bool {
 	if p.waited {
 		return true
 	}
-	return p.over()
+	return p.over(0)
 }
 
-func (p *Process) over() bool {
-	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, 0)
+// over waits a while for the end of the process, and reports whether it has come.
+func (p *Process) over(limit time.Duration) bool {
+	n, _ := wait.Poll([]unix.PollFd{{Fd: int32(p.pidfd), Events: unix.POLLIN}}, limit)
 	return n > 0
 }
 
@@ -130,7 +132,7 @@ func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.take(unix.WNOHANG) == 0 && p.err == nil {
-		if p.over() {
+		if p.over(0) {
 			p.status, p.err = p.shown()
 			unreaped.add(p.PID)
 		} else {
@@ -158,16 +160,11 @@ var errUnseen = errors.New("how it ended is known to the process alone that trac
 
 // shown is how the process, which has ended, did that, as /proc tells those who may trace it. Others it tells 0, or nothing, with hidepid.
 func (p *Process) shown() (syscall.WaitStatus, error) {
-	const code = 52 - 3 // exit_code
-	f := p.stat()
-	if len(f) <= code {
+	status, ok := process.ExitStatus(p.stat())
+	if !ok || status == 0 && !p.mayTrace() {
 		return 0, errUnseen
 	}
-	n, err := strconv.Atoi(f[code])
-	if err != nil || n == 0 && !p.mayTrace() {
-		return 0, errUnseen
-	}
-	return syscall.WaitStatus(n), nil
+	return status, nil
 }
 
 // mayTrace asks for what only who may trace a process may read, and what it has until it is waited for.
@@ -176,10 +173,10 @@ func (p *Process) mayTrace() bool {
 	return err == nil
 }
 
-// stat is what proc_pid_stat(5) has of the process, from the third field on, its state: it is a child, its number is nobody else's.
-func (p *Process) stat() []string {
+// stat are the [process.Fields] of the process: it is a child, its number is nobody else's.
+func (p *Process) stat() [][]byte {
 	data, _ := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/stat")
-	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	return process.Fields(data)
 }
 
 // Signal sends sig to the process by its pidfd, so never to another one that got

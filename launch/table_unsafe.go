@@ -1,15 +1,14 @@
 package launch
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/plan"
 )
 
@@ -72,14 +71,14 @@ func ownWords() (args, env area, err error) {
 	if err != nil {
 		return args, env, err
 	}
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	fields := process.Fields(data)
 	const argStart = 48 - 3 // the name and the pid before it are gone
 	var at [4]uintptr
 	for i := range at {
 		if len(fields) < argStart+len(at) {
 			return args, env, fmt.Errorf("/proc/self/stat has %d fields", len(fields)+2)
 		}
-		n, err := strconv.ParseUint(fields[argStart+i], 10, 64)
+		n, err := strconv.ParseUint(string(fields[argStart+i]), 10, 64)
 		if err != nil {
 			return args, env, err
 		}

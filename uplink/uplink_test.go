@@ -411,14 +411,7 @@ func TestPublished(t *testing.T) {
 // TestNames: a server for names that the machine has on its loopback is asked at the same address inside, and nothing else of that loopback is there.
 func TestNames(t *testing.T) {
 	nstest.Root(t)
-	conf := filepath.Join(nstest.Dir(t), "resolv.conf")
-	if err := os.WriteFile(conf, []byte("nameserver 127.0.0.1\nnameserver ::1\nnameserver 192.0.2.53\nsearch example.org\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(conf, must(filepath.EvalSymlinks("/etc/resolv.conf")), "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(must(filepath.EvalSymlinks("/etc/resolv.conf")), unix.MNT_DETACH) })
+	nstest.ResolvConf(t, "nameserver 127.0.0.1\nnameserver ::1\nnameserver 192.0.2.53\nsearch example.org\n")
 	p := newPlace(t)
 	for _, a := range []string{hostLocal4, hostLocal6} {
 		p.host.listen(t, net.JoinHostPort(a, "53"), echo)
@@ -444,14 +437,7 @@ func TestNames(t *testing.T) {
 // loopback inside.
 func TestNamesOfDevice(t *testing.T) {
 	nstest.Root(t)
-	conf, name := filepath.Join(nstest.Dir(t), "resolv.conf"), must(filepath.EvalSymlinks("/etc/resolv.conf"))
-	if err := os.WriteFile(conf, []byte("nameserver fe80::1%out0\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	nstest.ResolvConf(t, "nameserver fe80::1%out0\n")
 	p := newPlace(t)
 	p.outside.ip(t, "addr add fe80::1/64 dev eth0 nodad")
 	p.outside.listen(t, "[fe80::1%eth0]:53", echo)
@@ -472,18 +458,7 @@ func TestNamesOfDevice(t *testing.T) {
 // TestNamesLater: a server on the machine's loopback that it has only since the uplink began is asked as well, by who starts then.
 func TestNamesLater(t *testing.T) {
 	nstest.Root(t)
-	conf, name := filepath.Join(nstest.Dir(t), "resolv.conf"), must(filepath.EvalSymlinks("/etc/resolv.conf"))
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("nameserver 192.0.2.53\n")
-	if err := unix.Mount(conf, name, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(name, unix.MNT_DETACH) })
+	write := nstest.ResolvConf(t, "nameserver 192.0.2.53\n")
 	p := newPlace(t)
 	at := net.JoinHostPort(hostLocal4, "53")
 	p.host.listen(t, at, echo)

@@ -66,7 +66,7 @@ var rooms = []room{
 	{"plan", []string{"abi", "seccomp", "network/netip"}, "it turns a spec into a plan: values in, values out"},
 	{"ui", nil, "it turns values into text, and knows of no container"},
 	{"namespace", []string{"abi"}, "it reads the kernel, and never changes it"},
-	{"launch", []string{"abi", "plan", "internal/origlimit", "internal/process"}, "it executes a plan, and decides nothing"},
+	{"launch", []string{"abi", "plan", "internal/origlimit", "internal/process", "internal/wait"}, "it executes a plan, and decides nothing"},
 	{"host", []string{"abi", "plan", "launch", "internal/files", "internal/thread"}, "it gathers facts for plans, if need be in a throw-away child"},
 	{"network/netlink", []string{"network/netip", "internal/thread"}, "it reads devices, addresses, routes and sockets, and carries messages of others"},
 	{"network", []string{"plan", "network/netip", "network/netlink", "internal/dbus", "internal/files", "internal/thread"}, "it does what a plan says of networks, keeps records of rules as other rooms do, and every container's start has it"},

@@ -18,30 +18,19 @@ func Trace(t testing.TB, hold bool, pids ...int) (letGo func()) {
 	for _, pid := range pids {
 		c.Args = append(c.Args, strconv.Itoa(pid))
 	}
-	stdin, err := c.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := c.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Stderr = os.Stderr
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
+	line, stdin := Background(t, c)
 	letGo = func() {
 		stdin.Close()
 		c.Wait()
 	}
 	t.Cleanup(letGo)
-	if _, err := io.ReadFull(stdout, make([]byte, len(tracing))); err != nil {
-		t.Fatalf("nobody traces %v: %v", pids, err)
+	if line != tracing {
+		t.Fatalf("nobody traces %v: %s", pids, line)
 	}
 	return letGo
 }
 
-const tracing = "tracing\n"
+const tracing = "tracing"
 
 // trace is what traces: whether it holds up, and whom.
 func trace(args []string) int {
@@ -59,7 +48,7 @@ func trace(args []string) int {
 			return 1
 		}
 	}
-	fmt.Print(tracing)
+	fmt.Println(tracing)
 	io.Copy(io.Discard, os.Stdin)
 	return 0
 }

@@ -135,12 +135,18 @@ func (p *Process) Left() bool {
 
 // Status is how a process ends that has let go of all: as wait(2) will have it. Who may not trace the process finds 0, and so does who has an old kernel.
 func (p *Process) Status() syscall.WaitStatus {
+	status, _ := ExitStatus(p.fields("stat"))
+	return status
+}
+
+// ExitStatus is how a process that has ended did that, by its [Fields], as wait(2) will have it: 0 for who may not trace it, and false where it is not among them.
+func ExitStatus(f [][]byte) (status syscall.WaitStatus, ok bool) {
 	const code = 52 - 3 // exit_code
-	if f := p.fields("stat"); len(f) > code {
-		n, _ := strconv.Atoi(string(f[code]))
-		return syscall.WaitStatus(n)
+	if len(f) <= code {
+		return 0, false
 	}
-	return 0
+	n, err := strconv.Atoi(string(f[code]))
+	return syscall.WaitStatus(n), err == nil
 }
 
 // exiting and threads read fields of proc_pid_stat(5): the 9th, and the 20th.
@@ -170,12 +176,17 @@ func (p *Process) fields(stat string) [][]byte {
 	if err != nil || n <= 0 {
 		return nil
 	}
+	return Fields(buf[:n])
+}
+
+// Fields are those of a text of proc_pid_stat(5), from the third on, the state: none of one that is cut short.
+func Fields(stat []byte) [][]byte {
 	// The name in parentheses may hold anything.
-	i := bytes.LastIndexByte(buf[:n], ')')
+	i := bytes.LastIndexByte(stat, ')')
 	if i < 0 {
 		return nil
 	}
-	if f := bytes.Fields(buf[i+1 : n]); len(f) >= 20 {
+	if f := bytes.Fields(stat[i+1:]); len(f) >= 20 {
 		return f
 	}
 	return nil
