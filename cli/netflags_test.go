@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"reflect"
 	"strings"
 	"testing"
@@ -184,6 +185,16 @@ func TestNetworkFlags(t *testing.T) {
 		}
 		if !reflect.DeepEqual(has, c.want) {
 			t.Errorf("%s:\n%+v, want\n%+v", c.line, has, c.want)
+		}
+	}
+}
+
+// What Docker's daemon finds wrong with a network ends with 1, and a line that cannot be understood with 125.
+func TestNetworkCreateRefused(t *testing.T) {
+	for line, want := range map[string]int{"--subnet bad n": 1, "--subnet 10.1.0.0/16 --subnet 10.1.2.0/24 n": 1, "--gateway 10.1.0.1 n": 1, "--label = n": 125, "--nosuch n": 125} {
+		var errs bytes.Buffer
+		if code := Main(t.Context(), append([]string{"network", "create"}, strings.Fields(line)...), IO{Out: &errs, Err: &errs}); code != want {
+			t.Errorf("network create %s ends with %d, want %d: %s", line, code, want, &errs)
 		}
 	}
 }

@@ -61,7 +61,7 @@ other. What it prints is the id.`,
 			n.EnableIPv6 = &six
 		}
 		if n.IPAM.Config, err = pools(subnets, ranges, gateways, aux); err != nil {
-			return usageError{err}
+			return err // with 1, since Docker's daemon is who finds it
 		}
 		e, err := openEngine(io)
 		if err != nil {

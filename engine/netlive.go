@@ -75,11 +75,16 @@ func (e *Engine) connectHeld(ctx context.Context, c *Container, n netdb.Network,
 	case e.rootless() && c.Active() && !e.inWorld(c):
 		return ErrConflict{fmt.Sprintf("container %s runs without a network, and one of an ordinary user is then connected while it does not run: kakuri stop %[1]s; kakuri network connect %s %[1]s; kakuri start %[1]s", c.Name, n.Name)}
 	}
-	if i := e.attachedTo(c, &n); i >= 0 {
-		return ErrConflict{fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name)}
-	}
 	a.Network = n.Name
-	list := append(slices.Clone(c.Config.attachments()), a)
+	list := slices.Clone(c.Config.attachments())
+	switch i := e.attachedTo(c, &n); {
+	case i < 0:
+		list = append(list, a)
+	case c.Active():
+		return ErrConflict{fmt.Sprintf("endpoint with name %s already exists in network %s", c.Name, n.Name)}
+	default: // as with Docker: it will be as was asked last
+		list[i] = a
+	}
 	if !c.Active() {
 		// Whether it can be had is found out now, beside those that are there: of the others its start tells.
 		c.connectTo(slices.DeleteFunc(slices.Clone(list), func(a Attachment) bool {

@@ -420,3 +420,25 @@ func TestDisconnectGoneContainer(t *testing.T) {
 		}
 	}
 }
+
+// A container that does not run may be connected to a network a second time: it will be there as was asked last.
+func TestConnectedAgain(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e, ctx := open(t), t.Context()
+	if _, err := e.NetworkCreate(ctx, NetworkConfig{Name: "web"}); err != nil {
+		t.Fatal(err)
+	}
+	defer e.NetworkRemove(ctx, "web", true)
+	if _, err := e.Create(ctx, Config{Name: "box", Rootfs: nstest.RootFS(t), Network: "web", Command: []string{"true"}}); err != nil {
+		t.Fatal(err)
+	}
+	defer e.Remove(ctx, "box", RemoveOptions{})
+	if err := e.NetworkConnect(ctx, "web", "box", Attachment{Aliases: []string{"later"}}); err != nil {
+		t.Fatal(err)
+	}
+	box := found(t, e, "box")
+	if has := box.Config.attachments(); len(has) != 1 || has[0].Network != "web" || !slices.Equal(has[0].Aliases, []string{"later"}) {
+		t.Errorf("it is to be on %+v", has)
+	}
+}

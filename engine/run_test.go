@@ -543,6 +543,9 @@ func TestJoinStopped(t *testing.T) {
 		c.Rootfs, c.Command = root, []string{"true"}
 		refused(t, e, c, 125, "cannot join "+what+" of a non running container: web: start that one first")
 	}
+	if _, err := e.Create(t.Context(), Config{Name: "own", Rootfs: root, PID: "container:own", Command: []string{"true"}}); err == nil || err.Error() != "cannot join own PID" {
+		t.Errorf("a container that is to join itself: %v", err)
+	}
 	if err := e.NetworkConnect(t.Context(), "web", "none", Attachment{}); err == nil || err.Error() != "network web not found (web is a container: network connect NETWORK CONTAINER)" {
 		t.Errorf("connect of a container in the place of the network: %v", err)
 	}

@@ -78,6 +78,9 @@ func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, er
 		if err != nil {
 			return nil, err
 		}
+		if c.ID == rec.ID {
+			return nil, ErrConflict{"cannot join own " + n.what}
+		}
 		if !b.look && c.PID == 0 { // the words before its name are Docker's
 			return nil, ErrConflict{fmt.Sprintf("cannot join %s of a non running container: %s: start that one first", n.what, c.Name)}
 		}
