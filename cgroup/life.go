@@ -190,8 +190,35 @@ func (g *Group) Thaw() error {
 	return n.thaw(dir)
 }
 
-// ThawAll lets the processes go on, those too that a container which may make cgroups has frozen below its own: of version 1 they do not end by SIGKILL before.
-func (g *Group) ThawAll() error {
+// LetEnd lets processes end that were sent SIGKILL, which waits for the thaw with version 1. Where something is frozen there, be it by a container that may make cgroups below
+// its own, all processes are ended: after a thaw alone another one of them could freeze it again.
+func (g *Group) LetEnd(ctx context.Context) error {
+	n, dir, err := g.freezer()
+	if err != nil {
+		return err
+	}
+	if n.h.Version == limits.V2 {
+		return n.thaw(dir)
+	}
+	frozen := false
+	err = walk(dir, func(at int) ([]string, error) {
+		state, err := readFile(at, "freezer.self_freezing")
+		if frozen = frozen || strings.TrimSpace(state) == "1"; frozen || err != nil {
+			return nil, err
+		}
+		return subdirs(at)
+	}, func(int, string) error { return nil })
+	if err != nil {
+		return n.errorf("read freezer.self_freezing: %w", err)
+	}
+	if !frozen {
+		return nil
+	}
+	return g.Kill(ctx, unix.SIGKILL)
+}
+
+// thawAll lets the processes go on, those too that are frozen by cgroups below.
+func (g *Group) thawAll() error {
 	n, dir, err := g.freezer()
 	if err != nil {
 		return err
@@ -343,7 +370,7 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	}
 	stopped := !was && g.Freeze(ctx) == nil
 	if sig == unix.SIGKILL {
-		defer func() { _ = g.ThawAll() }() // it is gone, or the signals wait for the next try
+		defer func() { _ = g.thawAll() }() // it is gone, or the signals wait for the next try
 	} else if stopped {
 		defer func() { _ = g.Thaw() }()
 	}

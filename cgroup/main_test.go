@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{Parts: map[string]func([]string) int{
-		"hold": hold, "eat": eat, "keep": keep, "burn": burn, "open": openEach, "spawn": spawn,
+		"hold": hold, "eat": eat, "keep": keep, "burn": burn, "open": openEach, "spawn": spawn, "write": write,
 	}}))
 }
 
@@ -99,5 +99,19 @@ func spawn([]string) int {
 		if c.Start() != nil {
 			unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil) // as many as it may have
 		}
+	}
+}
+
+// write writes a value to a file again and again, as fast as it can.
+func write(args []string) int {
+	await()
+	fd, err := unix.Open(args[0], unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		fmt.Println(err)
+		return 2
+	}
+	fmt.Println("writing")
+	for {
+		unix.Pwrite(fd, []byte(args[1]), 0)
 	}
 }

@@ -659,6 +659,48 @@ func TestKillFrozenBelow(t *testing.T) {
 	})
 }
 
+// TestLetEnd: a process ends that was sent SIGKILL while others of the container keep the cgroup below in which it is frozen.
+func TestLetEnd(t *testing.T) {
+	onHosts(t, func(t *testing.T, h *Host) {
+		g := group(t, h)
+		frozen := groupAt(t, h, Options{Path: g.opts.Path + "/frozen"}, limits.Limits{})
+		others := groupAt(t, h, Options{Path: g.opts.Path + "/others"}, limits.Limits{})
+		first := start(t, frozen, "hold")
+		if err := frozen.Freeze(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n, err := frozen.main()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, value := "freezer.state", "FROZEN"
+		if n.h.Version == limits.V2 {
+			file, value = "cgroup.freeze", "1"
+		}
+		for range 8 {
+			other := start(t, others, "write", n.String()+"/"+file, value)
+			if line, err := other.out.ReadString('\n'); line != "writing\n" {
+				t.Fatalf("%q, %v", line, err)
+			}
+		}
+		first.Process.Kill()
+		if err := g.LetEnd(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan unix.Signal, 1)
+		go func() { ended <- first.end() }()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Error("it goes on")
+			if err := g.Kill(t.Context(), unix.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			<-ended
+		}
+	})
+}
+
 // TestThreaded: the processes of a cgroup in a threaded subtree, which the kernel lists by their threads and ends none of at once, are ended all the same.
 func TestThreaded(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {

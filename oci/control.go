@@ -169,10 +169,12 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 	return nil
 }
 
-// LetEnd lets the processes go on of a container whose first one was sent SIGKILL: on version 1 of control groups the signal waits for the thaw, of groups too that the container
+// LetEnd lets a container end whose first process was sent SIGKILL: on version 1 of control groups the signal waits for the thaw, of groups too that the container
 // has made and frozen itself, as an engine in it does. Nothing runs again that has the signal.
 func (c *Container) LetEnd() error {
-	err := c.withGroup("SIGKILL", func(g *group) error { return g.ThawAll() })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second) // which some processes can hold up, and who asks may ask again
+	defer cancel()
+	err := c.withGroup("SIGKILL", func(g *group) error { return g.LetEnd(ctx) })
 	if errors.As(err, new(*NoCgroupError)) || errors.Is(err, cgroup.ErrNoFreezer) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 		return nil // nothing holds it up, or it has ended
 	}
@@ -304,6 +306,9 @@ const orphanEnd = 5 * time.Second
 // removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for
 // one, and removes it.
 func (c *Container) removeGroup(ctx context.Context) error {
+	if err := c.endGroup(ctx); err != nil {
+		return err
+	}
 	g, err := c.group()
 	if g == nil || err != nil {
 		return err
@@ -316,7 +321,19 @@ func (c *Container) removeGroup(ctx context.Context) error {
 		case c.state.PID == 0:
 			return nil
 		}
-		return g.Remove(ctx) // systemd keeps a unit that failed for people to look at
+	}
+	return g.Remove(ctx) // also of one that is gone: systemd keeps a unit that failed for people to look at
+}
+
+// endGroup ends what is left in the container's cgroup, whether systemd answers or not.
+func (c *Container) endGroup(ctx context.Context) error {
+	g, err := c.readGroup()
+	if g == nil || err != nil {
+		return err
+	}
+	defer g.Close()
+	if !g.Exists() {
+		return nil
 	}
 	if c.state.PID == 0 {
 		// Whether it was made, or is another container's, is not known: its maker was killed. A process that the maker was about to make a container
@@ -331,10 +348,7 @@ func (c *Container) removeGroup(ctx context.Context) error {
 			}
 		}
 	}
-	if err := g.Kill(ctx, unix.SIGKILL); err != nil {
-		return err
-	}
-	return g.Remove(ctx)
+	return g.Kill(ctx, unix.SIGKILL)
 }
 
 // OwnPIDs reports whether the container has a pid namespace of its own: the end of its first process is that of all others then.
@@ -415,20 +429,10 @@ func (c *Container) end() error {
 	if c.over && c.Left(p) {
 		return nil
 	}
-	if c.frozen() {
-		// On version 1 the signal would wait for the thaw.
-		if err := c.withGroup("delete", func(g *group) error { return g.Kill(context.Background(), unix.SIGKILL) }); err != nil {
-			return err
-		}
-	}
 	if err := p.Signal(unix.SIGKILL); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("signal KILL to process %d: %w", c.state.PID, err)
 	}
-	frozen := c.LetEnd()
-	if err := c.gone(p); err != nil {
-		return errors.Join(err, frozen)
-	}
-	return nil
+	return c.gone(p)
 }
 
 // Left reports whether a process of the container has nothing left but its number, see [Process.Left], and no other one of its cgroup has more than that: one may wait in
@@ -447,12 +451,14 @@ func (c *Container) Over() { c.over = true }
 // gone waits until a process of a container that was sent SIGKILL has ended, or is [Container.Left].
 func (c *Container) gone(p *Process) error {
 	const patience, moment = 10 * time.Second, time.Second
-	for begin := time.Now(); !p.Wait(moment); {
+	frozen := c.LetEnd()
+	for begin := time.Now(); !p.Wait(moment); frozen = c.LetEnd() {
 		if c.Left(p) {
 			return nil // only its number is left, for as long as the parent of another one does not wait for that
 		}
 		if time.Since(begin) > patience {
-			return fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, c.ID, patience)
+			err := fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, c.ID, patience)
+			return errors.Join(err, frozen)
 		}
 	}
 	return nil

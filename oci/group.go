@@ -310,7 +310,8 @@ func (g *group) do(ctx context.Context, op plan.Op, pid int) error {
 	return fmt.Errorf("%s: nothing here can do that", op.Name())
 }
 
-// readGroup opens the container's cgroup for who only reads, and needs no systemd for that; nil when it has none.
+// readGroup opens the container's cgroup for all but to put a process into it, to limit it, and to remove it: for these [Container.group] has systemd, which may not answer.
+// It is nil when the container has none.
 func (c *Container) readGroup() (*group, error) {
 	if len(c.state.Cgroups) == 0 {
 		return nil, nil
@@ -326,7 +327,7 @@ func (c *Container) readGroup() (*group, error) {
 	return g, nil
 }
 
-// group opens the container's cgroup, nil when it has none.
+// group opens the container's cgroup together with the unit that systemd made of it; nil when it has none.
 func (c *Container) group() (*group, error) {
 	g, err := c.readGroup()
 	if g == nil || err != nil || c.state.Systemd == nil {
@@ -371,9 +372,13 @@ func (e *NoCgroupError) Error() string {
 	return fmt.Sprintf("container %s has no cgroup: %s needs one", e.ID, e.What)
 }
 
-// withGroup runs f with the container's cgroup.
+// withGroup runs f with the container's cgroup, without systemd.
 func (c *Container) withGroup(what string, f func(g *group) error) error {
-	g, err := c.group()
+	return c.withOpened(c.readGroup, what, f)
+}
+
+func (c *Container) withOpened(open func() (*group, error), what string, f func(g *group) error) error {
+	g, err := open()
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,60 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// TestSilentSystemd: what needs no systemd is done to a container whose cgroup that made, also when it does not answer. A removal tells of it, and ends all processes first.
+func TestSilentSystemd(t *testing.T) {
+	nstest.Root(t)
+	p := newPlace(t)
+	spec := limited("sleep 1000 & echo 1 >/ready; sleep 1000", 100)
+	spec.Linux.CgroupsPath = "" // its own name
+	spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+	dir := bundle(t, spec)
+	p.good("run", "-d", "--bundle", dir, "x")
+	nstest.Until(t, "it has two processes", func() bool { _, err := os.Stat(filepath.Join(dir, "rootfs/ready")); return err == nil })
+	record := filepath.Join(p.dir, "x/state.json")
+	made, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := map[string]any{}
+	if err := json.Unmarshal(made, &state); err != nil {
+		t.Fatal(err)
+	}
+	state["systemd"] = "system.slice:kakuri:x"
+	bySystemd, err := json.Marshal(state)
+	if err == nil {
+		err = os.WriteFile(record, bySystemd, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/none")
+	processes := func() (pids []int) {
+		if err := json.Unmarshal([]byte(p.good("ps", "--format", "json", "x")), &pids); err != nil {
+			t.Fatal(err)
+		}
+		return pids
+	}
+	if n := len(processes()); n < 2 {
+		t.Errorf("%d processes", n)
+	}
+	p.good("events", "--stats", "x")
+	p.good("pause", "x")
+	p.good("resume", "x")
+	if _, err := os.Stat("/run/systemd/private"); err != nil {
+		p.bad("systemd", "update", "--pids-limit", "50", "x")
+		p.bad("systemd", "delete", "--force", "x")
+		if left := processes(); len(left) > 0 {
+			t.Errorf("of a container that was to be removed there are %v", left)
+		}
+	}
+	if err := os.WriteFile(record, made, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.good("delete", "--force", "x")
+	p.empty()
+}
+
 // limited is a container with a cgroup of its own in which few processes may be.
 func limited(line string, pids int64) *specs.Spec {
 	s := base(line)

@@ -43,7 +43,7 @@ func (c *Container) Update(changes *specs.LinuxResources) error {
 		if _, err := specjson.ValidateResources(now); err != nil {
 			return err
 		}
-		err = c.withGroup("update", func(g *group) error { return g.update(now, c.runtime.warn) })
+		err = c.withOpened(c.group, "update", func(g *group) error { return g.update(now, c.runtime.warn) })
 		if none := (*NoCgroupError)(nil); errors.As(err, &none) && changesNothing(changes) {
 			err = nil // podman asks so for a container's restart policy, of a user's containers as well
 		}

@@ -180,7 +180,11 @@ func (b *Conn) hello() error {
 }
 
 func (b *Conn) wait(events int16, deadline time.Time) error {
-	n, err := wait.Poll([]unix.PollFd{{Fd: int32(b.fd), Events: events}}, max(time.Until(deadline), 0))
+	n, left := 0, time.Until(deadline)
+	var err error
+	if left > 0 { // else there may be something for ever: everybody may send
+		n, err = wait.Poll([]unix.PollFd{{Fd: int32(b.fd), Events: events}}, left)
+	}
 	if err == nil && n == 0 {
 		err = errors.New("no answer in time")
 	}

@@ -1,6 +1,7 @@
 package dbus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -60,5 +61,28 @@ func TestFlood(t *testing.T) {
 	var said string
 	if err := b.Signal(ctx, func(m *Message) bool { said, _ = m.Body[0].(string); return true }); err != nil || said != "true" {
 		t.Errorf("%v: %q", err, said)
+	}
+}
+
+// TestEndlessFlood: who sends faster than is read, and never what is waited for, is listened to until the deadline, and no longer.
+func TestEndlessFlood(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	signal, err := (&Message{Kind: KindSignal, Serial: 1, Path: "/job", Interface: "a.b", Member: "Done", Body: []any{"x"}}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Send(pair[1], bytes.Repeat(signal, 1000), unix.MSG_NOSIGNAL); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	heard := 0
+	if err := (&Conn{fd: pair[0]}).Signal(ctx, func(*Message) bool { heard++; return false }); err == nil || heard > 0 {
+		t.Errorf("after the deadline %d signals were heard: %v", heard, err)
 	}
 }
