@@ -907,6 +907,47 @@ func TestLoginsAtOnce(t *testing.T) {
 	}
 }
 
+// TestForeignLink: a link that somebody else has put in the place of the credentials, or of their directory, does not have the caller make or change a file of his.
+func TestForeignLink(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make another's link")
+	}
+	for what, plant := range map[string]func(home, target string) (name string, err error){
+		"the file": func(home, target string) (string, error) {
+			return home + "/.docker/config.json", os.Mkdir(home+"/.docker", 0o755)
+		},
+		"the directory": func(home, target string) (string, error) { return home + "/.docker", nil },
+	} {
+		home, target := t.TempDir(), t.TempDir()
+		link, err := plant(home, target)
+		to := target
+		if what == "the file" {
+			to = target + "/config.json"
+		}
+		err = errors.Join(err, os.Symlink(to, link), os.Lchown(link, 65534, 65534))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := keyring{path: home + "/.docker/config.json"}
+		if _, err := k.put(t.Context(), "r.example", Credentials{Username: "u", Password: "p"}); err == nil || !strings.Contains(err.Error(), "65534") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if list, err := os.ReadDir(target); err != nil || len(list) > 0 {
+			t.Errorf("%s: %v, %v", what, list, err)
+		}
+		// One of the caller's own is followed: who keeps his settings elsewhere has one.
+		if err := os.Lchown(link, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.put(t.Context(), "r.example", Credentials{Username: "u", Password: "p"}); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(target + "/config.json"); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // TestForeignLock: where others may open the directory of the credentials they may hold its lock, which nobody waits for.
 func TestForeignLock(t *testing.T) {
 	k := keyring{path: filepath.Join(t.TempDir(), "docker", "config.json")}

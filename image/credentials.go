@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"golang.org/x/sys/unix"
 )
 
 // Credentials are what a registry knows a user by. An identity token stands in for a password; a registry token is sent as
@@ -292,6 +293,11 @@ func (k keyring) drop(ctx context.Context, host string) error {
 // change has the file changed by one process after the other, as a whole, for the user's eyes only, and takes away what a killed one was writing: it has secrets.
 // What is written is the lock as well: the directory may be open to others, who could hold that one's for ever. Where the file is a link, what it leads to is replaced.
 func (k keyring) change(how func(*configFile) (changed bool)) error {
+	for _, name := range []string{filepath.Dir(k.path), k.path} {
+		if err := ownLink(name); err != nil {
+			return err
+		}
+	}
 	path := k.path
 	if to, err := os.Readlink(path); err == nil {
 		if path = to; !filepath.IsAbs(to) {
@@ -324,6 +330,15 @@ func (k keyring) change(how func(*configFile) (changed bool)) error {
 		return fmt.Errorf("credentials: %w", err)
 	}
 	return nil
+}
+
+// ownLink refuses a link that somebody else has made, where HOME is another's, as by some sudo: it would choose which file of the caller's is written.
+func ownLink(name string) error {
+	var st unix.Stat_t
+	if unix.Lstat(name, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK || st.Uid == 0 || st.Uid == uint32(os.Geteuid()) {
+		return nil
+	}
+	return fmt.Errorf("credentials: %s is a link of the user %d: set DOCKER_CONFIG, or HOME, to a directory of your own", name, st.Uid)
 }
 
 // encode gives the file's text, with what others have written into it.
