@@ -111,7 +111,7 @@ func (g *Group) without(n *node, err error) {
 	}
 }
 
-// allowed asks whether the caller may make the directory. One that is there need not be made.
+// allowed asks whether the caller may make the directory, and those above it that are not there. One that is there need not be made.
 func (n *node) allowed() error {
 	at, err := n.tree.openMount(n.h)
 	if err != nil {
@@ -122,7 +122,11 @@ func (n *node) allowed() error {
 	if unix.Faccessat(at, below(n.path), unix.F_OK, unix.AT_EACCESS) == nil {
 		return nil
 	}
-	if err := unix.Faccessat(at, below(path.Dir(n.path)), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+	dir := path.Dir(n.path)
+	for dir != "/" && unix.Faccessat(at, below(dir), unix.F_OK, unix.AT_EACCESS) == unix.ENOENT {
+		dir = path.Dir(dir)
+	}
+	if err := unix.Faccessat(at, below(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return fmt.Errorf("mkdir %s: %w", n, err)
 	}
 	return nil

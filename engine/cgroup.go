@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -8,16 +10,24 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // cgroup gives the container a control group of its own, kakuri/ID, and its limits there. An ordinary user's is where the caller's is,
-// as far as that may be divided, and has the limits that were asked for by name.
+// as far as that may be divided, and has the limits that were asked for by name; so is root's where root can make none and none is needed.
 func (b *builder) cgroup() error {
 	l := b.spec.Linux
 	privileged := b.host.Privileged()
+	if privileged && !b.needsCgroup() {
+		if why := noCgroups(); why != nil {
+			b.notes = append(b.notes, fmt.Sprintf("the container has no control group, and no limit of processes: %v", why))
+			return nil
+		}
+	}
 	if parent := b.run.CgroupParent; privileged || parent != "" {
 		if parent == "" {
 			parent = "/kakuri"
@@ -52,6 +62,33 @@ func (b *builder) cgroup() error {
 	}
 	l.Resources = res
 	return nil
+}
+
+// needsCgroup reports whether root's container is not to be without a control group: limits were asked for, or its rules keep
+// from devices what nothing else does.
+func (b *builder) needsCgroup() bool {
+	caps, err := b.caps()
+	makesNodes := err == nil && b.hostRoot() && !b.run.Privileged && caps.Has(abi.CapMknod)
+	return b.run.CgroupParent != "" || b.run.Resources.asked() || b.spec.Linux.Resources != nil || makesNodes ||
+		slices.ContainsFunc(b.access, func(a specs.LinuxDeviceCgroup) bool { return len(a.Access) < 3 })
+}
+
+// noCgroups says why root can make no control groups here; nil is that it can. In a container they may be read-only, or not there at all.
+func noCgroups() error {
+	for _, file := range []string{"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/pids/cgroup.procs"} {
+		if unix.Access(file, unix.W_OK) == nil {
+			return nil // without a look at all mounts
+		}
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	refuses, err := h.Refuses(cgroup.Options{Path: "/kakuri/any"})
+	if refuses {
+		err = errors.New("/sys/fs/cgroup is read-only, as in a container without --privileged")
+	}
+	return err
 }
 
 // asked reports whether any limit was asked for.

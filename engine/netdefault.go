@@ -19,13 +19,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultNetwork is the mode of the network of a container that asks for none: that of the engine's [Options], else the network "bridge". For an
-// ordinary user it is none where networks cannot be had, and why says what is missing; else that is nil.
+// DefaultNetwork is the mode of the network of a container that asks for none: that of the engine's [Options], else the network "bridge". Where
+// networks cannot be had it is none, and why says what is missing; else that is nil.
 func (e *Engine) DefaultNetwork() (mode string, why error) {
 	if e.network != "" {
 		return e.network, nil
 	}
-	if e.rootless() {
+	switch {
+	case !e.rootless() && !e.host.Caps.Has(abi.CapNetAdmin):
+		return "none", errors.New("bridges take CAP_NET_ADMIN, which root is without here: in a container it is there by --cap-add NET_ADMIN")
+	case e.rootless():
 		if why := uplink.Possible(); why != nil {
 			return "none", why
 		}

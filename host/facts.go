@@ -74,6 +74,8 @@ func Read(needs Needs) (plan.Facts, error) {
 		_, err = os.Stat("/sys/fs/selinux/enforce")
 		f.SELinux = err == nil
 	}
+	var sys unix.Statx_t
+	f.SysCovered = unix.Statx(unix.AT_FDCWD, "/proc/sys", 0, unix.STATX_TYPE, &sys) == nil && sys.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 	f.Roots = roots(needs.Trees)
 	// Others cannot ask; nor can they make a user namespace in a chroot.
 	f.Chroot = needs.Chroot && f.Caps.Has(abi.CapSysAdmin) && f.Caps.Has(abi.CapSysChroot) && inChroot()

@@ -278,6 +278,35 @@ func TestInChroot(t *testing.T) {
 	}
 }
 
+// TestSysCovered: something over /proc/sys is told from none.
+func TestSysCovered(t *testing.T) {
+	const inside = "KAKURI_TEST_COVERED"
+	if want := os.Getenv(inside); want != "" {
+		f, err := Read(Needs{})
+		if err != nil || fmt.Sprint(f.SysCovered) != want {
+			t.Errorf("%v, want %s: %v", f.SysCovered, want, err)
+		}
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for script, want := range map[string]string{
+		`mount -t proc proc /proc && exec "$0" -test.run=^TestSysCovered$ -test.v`:                                     "false",
+		`mount -t proc proc /proc && mount --bind /proc/sys /proc/sys && exec "$0" -test.run=^TestSysCovered$ -test.v`: "true",
+	} {
+		c := exec.Command("/bin/sh", "-c", script, exe)
+		c.Env, c.SysProcAttr = append(os.Environ(), inside+"="+want), &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestSysCovered") {
+			t.Errorf("%s: %v\n%s", script, err, out)
+		}
+	}
+}
+
 // TestProcPIDNS: the option is said to be there where a procfs can be mounted by it, and asked for only where that matters.
 func TestProcPIDNS(t *testing.T) {
 	asked, err := Read(Needs{ProcPIDNS: true})

@@ -973,6 +973,25 @@ func mountCases() []opCase {
 		})},
 		{"pivot_root", rooted(func(string) []plan.Step { return nil }), viewed(func(t *testing.T, v view) { hostGone(t, v) })},
 		{"open proc", fixed(sysctlSteps()...), nil}, // sysctl writes through it
+		{"open proc", func(testing.TB) []plan.Step { // and where the host's is covered, through a new one
+			steps := sysctlSteps()
+			steps[1] = in(&plan.OpenProc{New: true})
+			return steps
+		}, func(t *testing.T, steps []plan.Step) {
+			for _, step := range []func() error{
+				func() error { return unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, "") },
+				func() error { return unix.Mount("", "/proc/sys", "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "") },
+			} {
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			defer unix.Unmount("/proc/sys", unix.MNT_DETACH)
+			must(t, steps...)
+			if _, err := launchSteps(t, launch.Options{}, sysctlSteps()...); !errors.Is(err, unix.EXDEV) {
+				t.Errorf("through the host's: %v", err)
+			}
+		}},
 		{"sysctl", fixed(sysctlSteps()...), func(t *testing.T, steps []plan.Step) {
 			before := read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 			steps[len(steps)-1] = sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax")

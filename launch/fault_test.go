@@ -201,7 +201,7 @@ func TestFaults(t *testing.T) {
 			clone(abi.NSUser), rt(&plan.WriteIDMap{Group: true, Map: []plan.IDMapping{{Size: 1}}}), rt(&plan.DenySetgroups{}), probeHere(),
 		}, 0, "write", syscall.EPERM, fs.ErrPermission, ""},
 		{"namespace kept on nothing", []plan.Step{clone(abi.NSUTS), rt(&plan.KeepNamespace{NS: abi.NSUTS, Path: "/no/such"}), start(), probeHere()}, 2, "move_mount", syscall.ENOENT, fs.ErrNotExist, ""},
-		{"loopback without the right", []plan.Step{clone(abi.NSNetwork), in(&plan.Capset{}), in(&plan.LoopbackUp{}), probeHere()}, 0, "ioctl", syscall.EPERM, fs.ErrPermission, ""},
+		{"loopback without the right", []plan.Step{clone(abi.NSNetwork), in(&plan.Capset{}), in(&plan.LoopbackUp{}), probeHere()}, 0, "ioctl", syscall.EPERM, fs.ErrPermission, "--network host"},
 		{"unshare without the right", dropped(&plan.Unshare{New: []abi.Namespace{abi.NSUTS}}), 0, "unshare", syscall.EPERM, fs.ErrPermission, ""},
 		{"chroot without the right", []plan.Step{clone(), in(&plan.OpenRoot{Path: "/"}), in(&plan.Capset{}), in(&plan.Chroot{}), probeHere()}, 0, "chroot", syscall.EPERM, fs.ErrPermission, ""},
 		{"propagation of no mount", []plan.Step{clone(abi.NSMount), in(&plan.Propagation{Path: dir, Mode: "private"}), probeHere()}, 0, "mount_setattr", syscall.EINVAL, nil, ""},

@@ -31,6 +31,12 @@ func hint(e *Error) string {
 	case *plan.Sysctl:
 		return cmp.Or(on(errno, "this kernel, or this kind of namespace, has no such parameter", syscall.ENOENT),
 			on(errno, "something is mounted over /proc/sys, as in a container, or a unit of systemd with ProtectKernelTunables=", syscall.EXDEV, syscall.EROFS))
+	case *plan.MakeCgroup:
+		return on(errno, "in a container control groups are read-only, unless it has --privileged; without limits (-m, --cpus, --pids-limit) kakuri run needs none", syscall.EROFS)
+	case *plan.LoopbackUp:
+		return on(errno, "a network namespace without a user namespace takes CAP_NET_ADMIN: --network host makes none", syscall.EPERM)
+	case *plan.OpenProc:
+		return on(errno, coveredHint("proc"), syscall.EPERM)
 	case *plan.Mount:
 		return mountHint(op, e.Call, errno)
 	case *plan.Bind:
@@ -230,7 +236,7 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 	case errno == syscall.EBUSY && call == "renameat2":
 		return rootHint(op.Dest)
 	case errno == syscall.EPERM && (op.Type == "proc" || op.Type == "sysfs"):
-		return "in a user namespace the kernel wants the host's own " + op.Type + " visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace"
+		return coveredHint(op.Type)
 	case errno == syscall.ENODEV:
 		return "this kernel has no file system " + op.Type
 	case errno == syscall.EINVAL && len(op.Options) > 0:
@@ -241,6 +247,12 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 		return "a part of the destination is a file in the image"
 	}
 	return ""
+}
+
+// coveredHint is about a proc or sysfs that the kernel does not give to a user namespace. In a container either's own is covered, and read-only.
+func coveredHint(kind string) string {
+	return "in a user namespace the kernel wants the host's own " + kind + " visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace: " +
+		"in a container that is so by --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), and root with CAP_SYS_ADMIN does without by --userns host"
 }
 
 func rootHint(dest string) string {

@@ -49,6 +49,25 @@ func TestExecHint(t *testing.T) {
 	}
 }
 
+// TestLesserRootHint: root of a container is told what the container around it has to have, or what does without.
+func TestLesserRootHint(t *testing.T) {
+	for _, c := range []struct {
+		op    plan.Op
+		errno syscall.Errno
+		want  string
+	}{
+		{&plan.MakeCgroup{}, syscall.EROFS, "--privileged"},
+		{&plan.LoopbackUp{}, syscall.EPERM, "--network host"},
+		{&plan.OpenProc{New: true}, syscall.EPERM, "systempaths=unconfined"},
+		{&plan.Mount{Type: "sysfs"}, syscall.EPERM, "--userns host"},
+		{&plan.MakeCgroup{}, syscall.ENOENT, ""},
+	} {
+		if got := hint(&Error{Step: plan.Step{Op: c.op}, Err: c.errno}); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s, %v: %q, want %q", c.op.Name(), c.errno, got, c.want)
+		}
+	}
+}
+
 // TestSysctlHint: a parameter that is not there is another matter than one behind a mount.
 func TestSysctlHint(t *testing.T) {
 	for errno, want := range map[syscall.Errno]string{syscall.ENOENT: "no such parameter", syscall.EXDEV: "ProtectKernelTunables=", syscall.EROFS: "ProtectKernelTunables="} {

@@ -297,7 +297,7 @@ func hint(err error, kind string) error {
 	case err == nil || errors.As(err, new(*hinted)):
 		return err
 	case errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) && kind == "":
-		return &hinted{err, "that takes CAP_NET_ADMIN in the network namespace: run it as root, or with --network none"}
+		return &hinted{err, "that takes CAP_NET_ADMIN in the network namespace: run it as root, in a container with --cap-add NET_ADMIN, or with --network none"}
 	case errors.Is(err, unix.EROFS): // of /proc/sys, the one file system here
 		return &hinted{err, "/proc/sys is read-only here, as in a unit of systemd with ProtectKernelTunables=, or in a container without --privileged: have it be writable"}
 	case kind != "" && errors.Is(err, unix.EOPNOTSUPP):

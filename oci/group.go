@@ -45,6 +45,12 @@ func (r *Runtime) newGroup(id string, spec *specs.Spec, facts plan.Facts) (*grou
 		return nil, err
 	}
 	o := cgroup.Options{Path: path, ID: id, Rootless: !facts.Privileged()}
+	if !o.Rootless && path == "" && resources == nil && !r.Systemd {
+		// In a container root may find them read-only. What nobody asked for is no fault of his, either.
+		if o.Rootless, err = h.Refuses(o); err != nil {
+			return nil, err
+		}
+	}
 	x := &group{spare: o.Rootless && path == ""}
 	resources = withDefaultDevices(resources)
 	if x.limits, err = limits.Compile(resources, h.Controllers()); err != nil {

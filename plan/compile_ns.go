@@ -362,7 +362,7 @@ func (c *compiler) apart() {
 func (c *compiler) parameters() error {
 	switch {
 	case len(c.linux.Sysctl) > 0:
-		c.inside(&OpenProc{}, because("kernel parameters are written past the container's own /proc"), nil)
+		c.inside(&OpenProc{New: c.host.SysCovered}, because("kernel parameters are written past the container's own /proc"), nil)
 	case c.labelled() && !c.o.Joined:
 		c.inside(&OpenProc{}, because("labels are written past the container's own /proc"), nil)
 	}

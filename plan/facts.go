@@ -40,6 +40,9 @@ type Facts struct {
 	// ProcPIDNS: a procfs of another pid namespace than the caller's can be mounted, by pidns=.
 	ProcPIDNS bool
 
+	// SysCovered: something is mounted over /proc/sys, as in a container, where it is read-only.
+	SysCovered bool
+
 	// TimeOnExec: execve enters the time namespace made for children.
 	TimeOnExec bool
 }

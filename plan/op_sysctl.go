@@ -10,15 +10,26 @@ import (
 // OpenProc keeps the host's procfs, for writing sysctls before anything of the
 // container is there: its own /proc could be anything (CVE-2025-52881). Which
 // namespace a parameter belongs to depends on the writer, not on the mount.
-type OpenProc struct{}
+type OpenProc struct {
+	New bool // the host's has something mounted over /proc/sys: a new one, that is attached nowhere
+}
 
 // Name implements [Op].
 func (*OpenProc) Name() string { return "open proc" }
 
 // String implements [Op].
-func (*OpenProc) String() string { return "open /proc = " + RegProc.String() }
+func (o *OpenProc) String() string {
+	if o.New {
+		return "mount proc, attached nowhere = " + RegProc.String()
+	}
+	return "open /proc = " + RegProc.String()
+}
 
-func (*OpenProc) lower(a *Asm) {
+func (o *OpenProc) lower(a *Asm) {
+	if o.New {
+		a.newFS("proc", "proc", nil, abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, RegProc)
+		return
+	}
 	a.call(abi.CallOpenat, cwd(), a.str("/proc"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegProc)
 }
 
