@@ -251,8 +251,9 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 
 // coveredHint is about a proc or sysfs that the kernel does not give to a user namespace. In a container either's own is covered, and read-only.
 func coveredHint(kind string) string {
-	return "in a user namespace the kernel wants the host's own " + kind + " visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace: " +
-		"in a container that is so by --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), and root with CAP_SYS_ADMIN does without by --userns host"
+	place := map[string]string{"proc": "/proc", "sysfs": "/sys"}[kind]
+	return fmt.Sprintf("in a user namespace the kernel wants the host's own %[1]s visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace: "+
+		"as root, mount -t %[1]s %[1]s %[2]s, where none is mounted; in a container --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), leaves it without masks; and root with CAP_SYS_ADMIN does without by --userns host", kind, place)
 }
 
 func rootHint(dest string) string {

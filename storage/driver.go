@@ -39,10 +39,7 @@ func (s *Store) chooseDriver() (name, why string) {
 		return s.chooseRootless()
 	}
 	if err := s.remembered(driverErofs, s.tryIndex); err != nil {
-		var st unix.Statfs_t
-		if unix.Statfs(s.o.Data, &st) == nil && st.Type == unix.OVERLAYFS_SUPER_MAGIC {
-			s.cannot = fmt.Errorf("%s is on an overlay, as in a container, and the kernel makes none out of its directories: mount another file system there, a volume say", s.o.Data)
-		}
+		s.cannot = s.onOverlay()
 		return driverDirs, fmt.Sprintf("EROFS cannot be mounted from files of %s: %s", s.o.Data, why2(err))
 	}
 	return driverErofs, "the kernel mounts EROFS from files"
@@ -57,10 +54,21 @@ func (s *Store) chooseRootless() (name, why string) {
 	}
 	why = fmt.Sprintf("%s, and the kernel lays no directories of %s over each other for one: %v", may, s.o.Data, err)
 	if s.fuse, err = s.findFuse(); err != nil {
-		s.cannot = fmt.Errorf("%s; %w", why, err)
+		if s.cannot = fmt.Errorf("%s; %w", why, err); s.onOverlay() != nil {
+			s.cannot = fmt.Errorf("%w; or %w", s.onOverlay(), err)
+		}
 		return driverDirs, why + "; " + err.Error()
 	}
 	return driverFuse, why
+}
+
+// onOverlay says what is to be done where the data is on an overlay; nil is that it is not.
+func (s *Store) onOverlay() error {
+	var st unix.Statfs_t
+	if unix.Statfs(s.o.Data, &st) != nil || st.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		return nil
+	}
+	return fmt.Errorf("%s is on an overlay, as in a container, and the kernel makes none out of its directories: mount another file system there, a volume say", s.o.Data)
 }
 
 // findFuse looks for the program of [driverFuse], and for what that needs.

@@ -62,3 +62,31 @@ func TestDataOnOverlay(t *testing.T) {
 		t.Errorf("who only reads: %v", err)
 	}
 }
+
+// TestRootlessDataOnOverlay: an ordinary user whose data is on an overlay is told of both ways: another file system, and the program.
+func TestRootlessDataOnOverlay(t *testing.T) {
+	nstest.Root(t)
+	dir := nstest.Dir(t)
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		if err := os.Mkdir(dir+"/"+name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
+	t.Setenv("PATH", "/none")
+	s, err := Open(Options{Data: dir + "/merged", Run: dir + "/run", Rootless: true, IDs: ordinary(t, false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, _ := s.Driver(); name != driverDirs || s.cannot == nil {
+		t.Fatalf("%s, %v", name, s.cannot)
+	}
+	for _, way := range []string{"a volume say", "is not installed"} {
+		if !strings.Contains(s.cannot.Error(), way) {
+			t.Errorf("%v does not say %q", s.cannot, way)
+		}
+	}
+}
