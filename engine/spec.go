@@ -584,8 +584,8 @@ func (b *builder) devices() error {
 		}
 		b.allow(dev, d.Access)
 		dev.UID, dev.GID = nil, nil // root's inside
-		if !b.host.Privileged() || (b.hasUserNS() && !strings.HasPrefix(path.Clean(d.Inside), "/dev/")) {
-			// The node cannot be made in a user namespace; the host's is bound.
+		if !b.host.Privileged() || !b.host.Caps.Has(abi.CapMknod) || (b.hasUserNS() && !strings.HasPrefix(path.Clean(d.Inside), "/dev/")) {
+			// The node cannot be made in a user namespace, or without the right to; the host's is bound.
 			b.because(fmt.Sprintf("mounts[%d]", len(b.spec.Mounts)), "--device %s", d.Flag)
 			b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: d.Inside, Type: "bind", Source: d.Host, Options: []string{"bind", "nosuid", "noexec"}})
 			continue

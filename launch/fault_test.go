@@ -271,7 +271,7 @@ func TestMountFaults(t *testing.T) {
 		{"device in a user namespace", inUserNS(
 			in(&plan.Setresgid{}), in(&plan.Setresuid{}), in(&plan.Unshare{New: []abi.Namespace{abi.NSMount}}), in(&plan.EmptyRoot{}),
 			in(&plan.Device{Path: "/dev/x", Type: "c", Major: 1, Minor: 3}), probeHere(),
-		), 0, "mknodat", syscall.EPERM, fs.ErrPermission, ""},
+		), 0, "mknodat", syscall.EPERM, fs.ErrPermission, "CAP_MKNOD"},
 	}
 	checkFaults(t, list)
 }

@@ -60,9 +60,10 @@ func TestLesserRootHint(t *testing.T) {
 		{&plan.LoopbackUp{}, syscall.EPERM, "--network host"},
 		{&plan.OpenProc{New: true}, syscall.EPERM, "systempaths=unconfined"},
 		{&plan.Mount{Type: "sysfs"}, syscall.EPERM, "--userns host"},
+		{&plan.Device{}, syscall.EPERM, "--cap-add MKNOD"},
 		{&plan.MakeCgroup{}, syscall.ENOENT, ""},
 	} {
-		if got := hint(&Error{Step: plan.Step{Op: c.op}, Err: c.errno}); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+		if got := hint(&Error{Step: plan.Step{Op: c.op}, Call: "mknodat", Err: c.errno}); !strings.Contains(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s, %v: %q, want %q", c.op.Name(), c.errno, got, c.want)
 		}
 	}

@@ -47,9 +47,10 @@ func (c *compiler) deviceList() []deviceStep {
 
 // findDev finds the mount of /dev that is to be made on the runtime's side: where the
 // container has a user namespace of its own and the caller is privileged, nodes that are made inside
-// would not work, and bound ones keep the host's owner. Only a tmpfs is made so.
+// would not work, and bound ones keep the host's owner. Only a tmpfs is made so, and nothing by who lacks CAP_MKNOD, as root of another
+// engine's container may: bound nodes do there. Without a user namespace they do not, since root inside could change the host's.
 func (c *compiler) findDev() error {
-	if !c.isNew(abi.NSUser) || !c.host.Privileged() || !c.isNew(abi.NSMount) {
+	if !c.isNew(abi.NSUser) || !c.host.Privileged() || !c.host.Caps.Has(abi.CapMknod) || !c.isNew(abi.NSMount) {
 		return nil
 	}
 	// Of several mounts there the last one is seen.
