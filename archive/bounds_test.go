@@ -348,6 +348,20 @@ func TestKernelsFiles(t *testing.T) {
 // TestMerge: directories come together, other files take the place of what is there, and a link is replaced and not followed.
 func TestMerge(t *testing.T) {
 	nstest.Root(t)
+	merges(t, Merge)
+}
+
+// TestMergeOfServer: so they do on NFS and sshfs, which cannot be told to replace nothing.
+func TestMergeOfServer(t *testing.T) {
+	nstest.Root(t)
+	merges(t, func(from, to *os.File) (err error) {
+		nstest.Refuse(t, unix.SYS_RENAMEAT2, unix.EINVAL, func() { err = Merge(from, to) })
+		return err
+	})
+}
+
+func merges(t *testing.T, merge func(from, to *os.File) error) {
+	t.Helper()
 	dir := nstest.Dir(t)
 	for _, tree := range []struct {
 		name string
@@ -366,7 +380,7 @@ func TestMerge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := Merge(open(t, filepath.Join(dir, "from")), open(t, filepath.Join(dir, "to"))); err != nil {
+	if err := merge(open(t, filepath.Join(dir, "from")), open(t, filepath.Join(dir, "to"))); err != nil {
 		t.Fatal(err)
 	}
 	hostile.Holds(t, filepath.Join(dir, "to"), map[string]string{"d/old": "-:d/old", "d/new": "-:d/new", "d/both": "-:d/both", "link": "d", "link/y": "-:link/y", "file": "d", "file/in": "-:file/in", "tree": "-:tree"})

@@ -81,6 +81,9 @@ func (s *Store) unpackLayer(ctx context.Context, id digest.Digest, name string) 
 	if err := temp.Chmod(0o755); err != nil {
 		return false, err
 	}
+	if err := keepsLinks(temp.name); err != nil {
+		return false, err
+	}
 	var out bytes.Buffer
 	if err := s.do(ctx, job{Op: jobUnpack, Path: temp.name}, tar, &out); err != nil {
 		return false, err
@@ -99,6 +102,21 @@ func (s *Store) unpackLayer(ctx context.Context, id digest.Digest, name string) 
 		return false, os.NewSyscallError("syncfs", err)
 	}
 	return done.Opaque, temp.place(dir)
+}
+
+// keepsLinks refuses a file system that gives to what a symbolic link leads to what the link itself was to be given, as sshfs does: it would be a file
+// of the server's, which the image chose, and no owner but one is kept there, either.
+func keepsLinks(dir string) error {
+	link := filepath.Join(dir, ".link")
+	if err := os.Symlink(".nothing", link); err != nil {
+		return err
+	}
+	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
+	err := unix.UtimesNanoAt(unix.AT_FDCWD, link, now, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.ENOENT {
+		err = fmt.Errorf("the file system of %s follows symbolic links where it is not to, as sshfs does: have the data on another one: XDG_DATA_HOME=DIR, or a mount there", filepath.Dir(dir))
+	}
+	return errors.Join(err, os.Remove(link))
 }
 
 // A tempDir is a directory that is being made, or taken away.

@@ -90,3 +90,22 @@ func TestRootlessDataOnOverlay(t *testing.T) {
 		}
 	}
 }
+
+// TestFollowedLinks: no layer is unpacked where what a symbolic link is given goes to what it leads to, as on sshfs.
+func TestFollowedLinks(t *testing.T) {
+	dir := t.TempDir() + "/dirs/new"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := keepsLinks(dir); err != nil {
+		t.Error(err)
+	}
+	nstest.Refuse(t, unix.SYS_UTIMENSAT, unix.ENOENT, func() {
+		if err := keepsLinks(dir); err == nil || !strings.Contains(err.Error(), "XDG_DATA_HOME=") {
+			t.Error(err)
+		}
+	})
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}

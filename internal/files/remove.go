@@ -185,10 +185,14 @@ func (r *remover) moveUp(dir int, name string) error {
 				err = unix.Renameat2(dir, name, r.top, to, unix.RENAME_NOREPLACE)
 			}
 		}
-		if err == unix.ENOENT {
-			return nil
+		if err == unix.EINVAL { // NFS and sshfs cannot be told to replace nothing; rename(2) replaces no directory that something is in
+			err = unix.Renameat(dir, name, r.top, to)
 		}
-		if err != unix.EEXIST {
+		switch err {
+		case unix.EEXIST, unix.ENOTEMPTY:
+		case unix.ENOENT:
+			return nil
+		default:
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,25 @@ func deepDir(t *testing.T, top string, depth int) {
 		fd = below
 	}
 	unix.Close(fd)
+}
+
+// TestRemoveDeepOfServer: so it is on NFS and sshfs, which cannot be told to replace nothing.
+func TestRemoveDeepOfServer(t *testing.T) {
+	top := filepath.Join(t.TempDir(), "top")
+	for _, dir := range []string{top + "/a", top + "/.deep-1/full"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		deepDir(t, dir, 700)
+	}
+	nstest.Refuse(t, unix.SYS_RENAMEAT2, unix.EINVAL, func() {
+		if err := RemoveAll(top); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := os.Lstat(top); !os.IsNotExist(err) {
+		t.Errorf("it is there: %v", err)
+	}
 }
 
 // TestRemoveDeep: a directory is removed that is deeper than there may be descriptors.
