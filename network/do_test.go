@@ -409,6 +409,10 @@ func TestErrors(t *testing.T) {
 	d.refused(t, pid, &plan.MakeMacvlan{Parent: "eth9", Mode: "bridge", Device: "m"}, "macvlan m of the host's device eth9", "the host has no device eth9")
 	d.refused(t, pid, &plan.MakeMacvlan{Parent: "vk0", Mode: "bridge", Device: "m"}, "in use in another way")
 	d.refused(t, 1<<22, &plan.LinkUp{Device: "eth0"}, "network namespace of process 4194304")
+	six := &netlink.Error{Errno: unix.EACCES, Text: "ipv6: IPv6 is disabled on this device"} // of a bridge's address, too
+	if err := hint(fmt.Errorf("bridge: %w", noIPv6(prefix("fd00::1/64"), six)), ""); !strings.Contains(err.Error(), "all.disable_ipv6") || strings.Contains(err.Error(), "CAP_NET_ADMIN") {
+		t.Errorf("no IPv6: %v", err)
+	}
 	if err := hint(&netlink.Error{Errno: unix.EOPNOTSUPP, Text: "Unknown device type"}, "veth"); !strings.Contains(err.Error(), "modprobe veth") || !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("a missing module: %v", err)
 	}

@@ -140,7 +140,7 @@ func raise(s *netlink.Socket, b plan.Bridge, l netlink.Link, made bool) error {
 	}
 	for _, p := range missing {
 		if err := s.One(addrMessage(l.Index, p)); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fail("address "+p.String()+": ", err)
+			return fail("address "+p.String()+": ", noIPv6(p, err))
 		}
 	}
 	if !l.Up {
@@ -634,12 +634,18 @@ func (d *Doer) addAddress(op *plan.AddAddress, pid int) error {
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		err = fmt.Errorf("%w: the device has it already", err)
-	case op.Addr.Addr().Is6() && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT)):
-		err = fmt.Errorf("%w: IPv6 is disabled there: see net.ipv6.conf.all.disable_ipv6 and the kernel's ipv6.disable, or give the network no IPv6 addresses", err)
 	default:
-		err = hint(err, "")
+		err = hint(noIPv6(op.Addr, err), "")
 	}
 	return fmt.Errorf("address %v of device %s of the container: %w", op.Addr, op.Device, err)
+}
+
+// noIPv6 says of an address of IPv6 that the kernel refuses because that is switched off what the reader can do.
+func noIPv6(addr netip.Prefix, err error) error {
+	if !addr.Addr().Is6() || !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT) {
+		return err
+	}
+	return &hinted{err, "IPv6 is disabled there: see net.ipv6.conf.all.disable_ipv6 and the kernel's ipv6.disable, or give the network no IPv6 addresses"}
 }
 
 func (d *Doer) addRoute(op *plan.AddRoute, pid int) error {
