@@ -216,7 +216,7 @@ func FuzzUlimit(f *testing.F) {
 }
 
 func FuzzLimits(f *testing.F) {
-	for _, s := range []string{"1.5", ".5", "2", "0.0000000001", "-1", "1.-5", "c 42:* rmw", "a *:* rwm", "b 8:0 r", "a +1:2 r", "a 1 r", "/dev/sda:1mb", "/dev/sda:10", "/dev/sda:1.5k", "sda:1", "no", "on-failure:3", "always:1", ":2", "on-failure:-1", "on-failure:x"} {
+	for _, s := range []string{"1.5", ".5", "2", "0.0000000001", "-1", "1.-5", "1/2", "1e0", "c 42:* rmw", "a *:* rwm", "b 8:0 r", "a +1:2 r", "a 1 r", "/dev/sda:1mb", "/dev/sda:10", "/dev/sda:1.5k", "sda:1", "no", "on-failure:3", "always:1", ":2", "on-failure:-1", "on-failure:x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"math/big"
 	"path"
 	"path/filepath"
 	"slices"
@@ -422,17 +423,19 @@ func parseDeviceRate(s string, bytes bool) (engine.DeviceRate, error) {
 	return engine.DeviceRate{Path: path, Rate: rate}, nil
 }
 
-// parseCPUs parses a decimal number of processors, in billionths.
+// parseCPUs parses a number of processors, in billionths: 1.5, as well as 3/2 and 15e-1.
 func parseCPUs(s string) (int64, error) {
-	whole, part, _ := strings.Cut(s, ".")
-	if len(part) > 9 {
-		return 0, fmt.Errorf("value is too precise")
-	}
-	n, err := strconv.ParseInt(whole+part+strings.Repeat("0", 9-len(part)), 10, 64)
-	if err != nil || n < 0 || whole+part == "" || strings.HasPrefix(part, "+") || strings.HasPrefix(part, "-") {
+	n, ok := new(big.Rat).SetString(s)
+	if !ok || n.Sign() < 0 {
 		return 0, fmt.Errorf("want a number of processors, as in 1.5")
 	}
-	return n, nil
+	if n.Mul(n, big.NewRat(1e9, 1)); !n.IsInt() {
+		return 0, fmt.Errorf("value is too precise")
+	}
+	if !n.Num().IsInt64() {
+		return 0, fmt.Errorf("want fewer processors")
+	}
+	return n.Num().Int64(), nil
 }
 
 // parseRestart parses POLICY[:N].

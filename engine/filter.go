@@ -99,18 +99,8 @@ func (f Filters) patterns(key string) (func(texts ...string) bool, error) {
 	}, nil
 }
 
-// truth is the value of a key that is true or false, the last one if there are several, nil without one.
-func (f Filters) truth(key string) (*bool, error) {
-	var last *bool
-	for _, value := range f[key] {
-		b, err := strconv.ParseBool(value)
-		if err != nil {
-			return nil, fmt.Errorf("invalid filter '%s=%s': it is true or false", key, value)
-		}
-		last = &b
-	}
-	return last, nil
-}
+// truth is the value of a key that is true or false, nil without one.
+func (f Filters) truth(key string) (*bool, error) { return image.Filters(f).Truth(key) }
 
 // checkStates refuses states of containers, of their health and of their end that there are not, and what no is-task is.
 func (f Filters) checkStates() error {

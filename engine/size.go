@@ -7,7 +7,7 @@ import (
 )
 
 // ParseSize parses a number of bytes with Docker's suffixes, of powers of 1024: b, k, m,
-// g, t, p, each with b or ib behind it or not. The number may have a fraction.
+// g, t, p, each with b or ib behind it or not. The number may have a fraction, and an exponent.
 func ParseSize(s string) (int64, error) {
 	bad := fmt.Errorf("want a size, as in 64m")
 	text := strings.ToLower(s)
@@ -24,14 +24,14 @@ func ParseSize(s string) (int64, error) {
 		}
 	}
 	text = strings.TrimSuffix(text, " ")
-	if strings.Trim(text, "0123456789.") != "" {
-		return 0, bad // no exponents, no hexadecimal
+	if n := len(text); n == 0 || !strings.Contains("0123456789.", text[n-1:]) {
+		return 0, bad // neither inf nor nan
 	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n <= (1<<63-1)>>shift {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n >= 0 && n <= (1<<63-1)>>shift {
 		return n << shift, nil
 	}
 	n, err := strconv.ParseFloat(text, 64)
-	if n *= float64(int64(1) << shift); err != nil || n >= 1<<63 {
+	if n *= float64(int64(1) << shift); err != nil || n < 0 || n >= 1<<63 {
 		return 0, bad
 	}
 	return int64(n), nil

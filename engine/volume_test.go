@@ -411,7 +411,7 @@ func TestVolumeFilters(t *testing.T) {
 			t.Errorf("%v: %s, want %s", test.f, got, test.want)
 		}
 	}
-	for _, f := range []Filters{{"foo": {"x"}}, {"dangling": {"x"}}} {
+	for _, f := range []Filters{{"foo": {"x"}}, {"dangling": {"x"}}, {"dangling": {"t"}}} {
 		if _, err := e.VolumeList(ctx, f, false); err == nil || !strings.Contains(err.Error(), "invalid filter") {
 			t.Errorf("%v: %v", f, err)
 		}

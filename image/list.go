@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -237,9 +236,9 @@ func (f Filters) compile(images []Image) (func(Image) (Image, bool), error) {
 func filter(images []Image, key, value string) (func(Image) bool, error) {
 	switch key {
 	case "dangling":
-		want, err := parseBool(value)
+		want, err := truth(key, value)
 		if err != nil {
-			return nil, fmt.Errorf("invalid filter 'dangling=%s'", value)
+			return nil, err
 		}
 		return func(i Image) bool { return (len(i.Names) == 0) == want }, nil
 	case "label":
@@ -284,14 +283,28 @@ func hasLabel(labels map[string]string, want string) bool {
 	return ok && (!both || got == value)
 }
 
-func parseBool(s string) (bool, error) {
-	switch s {
-	case "1", "true", "True", "TRUE", "t", "T":
+// Truth is the value of a key that is true or false, the last one if there are several, nil without one.
+func (f Filters) Truth(key string) (*bool, error) {
+	var last *bool
+	for _, value := range f[key] {
+		b, err := truth(key, value)
+		if err != nil {
+			return nil, err
+		}
+		last = &b
+	}
+	return last, nil
+}
+
+// truth reads a value in Docker's words for it, and no others: what "False" takes away here is not to be what Docker would have kept.
+func truth(key, value string) (bool, error) {
+	switch value {
+	case "1", "true":
 		return true, nil
-	case "0", "false", "False", "FALSE", "f", "F":
+	case "0", "false":
 		return false, nil
 	}
-	return false, errors.New("want true or false")
+	return false, fmt.Errorf("invalid filter '%s=%s': it is true or false", key, value)
 }
 
 // parseTime reads a time as Docker's filters have it: RFC 3339 or a part of it, Unix seconds, or how long ago.

@@ -349,18 +349,13 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (Pruned, error) {
 	if err := o.Filters.Check("dangling", "label", "label!", "until"); err != nil {
 		return out, err
 	}
-	filters := Filters{}
-	for key, values := range o.Filters {
-		if key != "dangling" {
-			filters[key] = values
-		} else if len(values) > 0 {
-			dangling, err := parseBool(values[len(values)-1])
-			if err != nil {
-				return out, fmt.Errorf("invalid filter 'dangling=%s'", values[len(values)-1])
-			}
-			o.All = o.All || !dangling
-		}
+	dangling, err := o.Filters.Truth("dangling")
+	if err != nil {
+		return out, err
 	}
+	o.All = o.All || dangling != nil && !*dangling
+	filters := maps.Clone(o.Filters)
+	delete(filters, "dangling")
 	var lost []func()
 	sweep, err := s.takeOff(ctx, func(list []root) ([]root, error) {
 		images := s.imagesOf(list)

@@ -87,9 +87,9 @@ func searchFilter(filters Filters) (func(SearchResult) bool, error) {
 		for _, v := range values {
 			switch key {
 			case "is-official", "is-automated":
-				want, err := parseBool(v)
+				want, err := truth(key, v)
 				if err != nil {
-					return nil, fmt.Errorf("invalid filter '%s=%s'", key, v)
+					return nil, err
 				}
 				tests = append(tests, func(r SearchResult) bool {
 					return key == "is-official" && r.Official == want || key == "is-automated" && r.Automated == want

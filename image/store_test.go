@@ -86,7 +86,7 @@ func TestList(t *testing.T) {
 			t.Errorf("%s: %q, want %q: %v", test.filters, tagsIn(list), test.want, err)
 		}
 	}
-	for _, bad := range []Filters{{"x": {"y"}}, {"dangling": {"maybe"}}, {"before": {"nobody"}}, {"until": {"x"}}, {"reference": {"["}}} {
+	for _, bad := range []Filters{{"x": {"y"}}, {"dangling": {"maybe"}}, {"dangling": {"False"}}, {"before": {"nobody"}}, {"until": {"x"}}, {"reference": {"["}}} {
 		if _, err := s.List(t.Context(), ListOptions{Filters: bad}); err == nil {
 			t.Errorf("%v: no error", bad)
 		}
@@ -245,6 +245,11 @@ func TestPrune(t *testing.T) {
 	prune(PruneOptions{All: true, InUse: func(i Image) bool { return i.Config.Config.Labels["kind"] == "zstd" }})
 	if names() != "old.example/app:1" {
 		t.Error(names())
+	}
+	for _, no := range []string{"", "f", "False", "no"} { // none of them is Docker's word for false, which would take all
+		if _, err := s.Prune(t.Context(), PruneOptions{Filters: Filters{"dangling": {no}}}); err == nil || names() != "old.example/app:1" {
+			t.Errorf("dangling=%s: %v, %s", no, err, names())
+		}
 	}
 	prune(PruneOptions{Filters: Filters{"dangling": {"false"}, "label": {"kind=zstd"}}})
 	empty(t, s)
