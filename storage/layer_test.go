@@ -200,6 +200,23 @@ func TestNamedTemp(t *testing.T) {
 	only(t, dir, "x")
 }
 
+// Of a stream that one reader breaks off the others see no end, which is nothing to tell.
+func TestSpreadStops(t *testing.T) {
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	full := errors.New("full")
+	err = spread(t.Context(), zero,
+		func(r io.Reader) error { _, err := io.ReadFull(r, make([]byte, 1<<28)); return err },
+		func(r io.Reader) error { r.Read(make([]byte, 1)); return full },
+	)
+	if err != full {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestFullDisk: a disk that is full is an error that says so, at each step, and leaves nothing.
 func TestFullDisk(t *testing.T) {
 	nstest.Root(t)

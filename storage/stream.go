@@ -81,7 +81,7 @@ func (r *pieceReader) drain() {
 var errStopped = errors.New("a reader of the stream failed")
 
 // spread reads r to its end, and has each of several readers read all of it at the same time. Where one fails, the
-// others get an end of file, too, and the error is that one's. What a reader leaves over is passed over.
+// others get an end of file, too, and the error is that one's alone: theirs is of a stream that was cut. What a reader leaves over is passed over.
 func spread(ctx context.Context, r io.Reader, readers ...func(io.Reader) error) error {
 	const size, count = 256 << 10, 8
 	pool := make(chan *piece, count)
@@ -89,20 +89,20 @@ func spread(ctx context.Context, r io.Reader, readers ...func(io.Reader) error) 
 		pool <- &piece{buf: make([]byte, size)}
 	}
 	var wg sync.WaitGroup
-	var failed atomic.Bool
-	errs, ins := make([]error, len(readers)), make([]chan *piece, len(readers))
+	var failed atomic.Pointer[error] // the first
+	ins := make([]chan *piece, len(readers))
 	for i, read := range readers {
 		ins[i] = make(chan *piece, count)
 		wg.Go(func() {
 			pr := &pieceReader{in: ins[i], pool: pool}
-			if errs[i] = read(pr); errs[i] != nil {
-				failed.Store(true)
+			if err := read(pr); err != nil {
+				failed.CompareAndSwap(nil, &err)
 			}
 			pr.drain()
 		})
 	}
 	err := feed(r, ins, pool, func() error {
-		if failed.Load() {
+		if failed.Load() != nil {
 			return errStopped
 		}
 		return ctx.Err()
@@ -114,7 +114,10 @@ func spread(ctx context.Context, r io.Reader, readers ...func(io.Reader) error) 
 	if err != nil && err != errStopped {
 		return err // the readers saw a stream that was cut
 	}
-	return errors.Join(errs...)
+	if first := failed.Load(); first != nil {
+		return *first
+	}
+	return nil
 }
 
 // feed gives what r has to all readers.
