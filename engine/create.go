@@ -272,9 +272,9 @@ func (e *Engine) lockMaking(how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := files.Flock(int(f.Fd()), how); err != nil {
+	if err := files.Flock(f, how); err != nil {
 		f.Close()
-		return nil, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		return nil, err
 	}
 	return f, nil
 }

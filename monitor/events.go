@@ -81,8 +81,8 @@ func appendLine(file string, line []byte) error {
 
 // lockedSize locks a file, and wants that it still has its name: fs.ErrNotExist if not.
 func lockedSize(f *os.File, name string) (int64, error) {
-	if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		return 0, &os.PathError{Op: "flock", Path: name, Err: err}
+	if err := files.Flock(f, unix.LOCK_EX); err != nil {
+		return 0, err
 	}
 	ours, err := f.Stat()
 	if err != nil {

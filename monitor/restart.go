@@ -61,5 +61,5 @@ func Marked(dir string) bool {
 		return false
 	}
 	defer f.Close()
-	return errors.Is(files.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	return errors.Is(files.Flock(f, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }

@@ -66,7 +66,7 @@ func (s *Store) unpackLayer(ctx context.Context, id digest.Digest, name string) 
 		return false, err
 	}
 	defer tar.Close()
-	if err := files.Flock(int(tar.Fd()), unix.LOCK_EX); err != nil {
+	if err := files.Flock(tar, unix.LOCK_EX); err != nil {
 		return false, err
 	}
 	if _, err := os.Lstat(dir); err == nil {

@@ -104,9 +104,9 @@ func lockPath(name string, how int) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := files.Flock(int(f.Fd()), how); err != nil {
+	if err := files.Flock(f, how); err != nil {
 		f.Close()
-		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+		return nil, err
 	}
 	return func() { f.Close() }, nil
 }
@@ -141,16 +141,13 @@ func newNamedTemp(dir string) (*temp, error) {
 		if err != nil {
 			return nil, err
 		}
-		var st unix.Stat_t
-		if err = files.Flock(int(f.Fd()), unix.LOCK_EX); err == nil {
-			err = unix.Fstat(int(f.Fd()), &st)
-		}
-		if err == nil && st.Nlink > 0 {
+		err = files.Flock(f, unix.LOCK_EX)
+		if err == nil && files.Same(int(f.Fd()), f.Name()) {
 			return &temp{File: f, named: true}, nil
 		}
 		f.Close()
 		if err != nil {
-			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+			return nil, err
 		}
 	}
 }
@@ -206,8 +203,8 @@ func unlinked(name string, err error) error {
 
 // replace is place in the stead of a file that has the name already: at any moment one of the two has it.
 func (t *temp) replace(name string) error {
-	if err := files.Flock(int(t.Fd()), unix.LOCK_EX); err != nil { // while it has the name of one that is written
-		return &os.PathError{Op: "lock", Path: name, Err: err}
+	if err := files.Flock(t.File, unix.LOCK_EX); err != nil { // while it has the name of one that is written
+		return err
 	}
 	next := filepath.Join(filepath.Dir(name), tempPrefix+rand.Text())
 	if err := t.place(next); err != nil {

@@ -20,7 +20,7 @@ func (v Volume) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+	if err := files.Flock(f, unix.LOCK_EX); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func (s *Store) Lock(exclusive bool) (unlock func(), err error) {
 	if exclusive {
 		how = unix.LOCK_EX
 	}
-	if err := files.Flock(int(f.Fd()), how); err != nil {
+	if err := files.Flock(f, how); err != nil {
 		f.Close()
 		return nil, err
 	}

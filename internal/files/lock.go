@@ -9,8 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Flock is flock(2), which a signal does not break off.
-func Flock(fd, how int) error {
+// Flock is flock(2), which a signal does not break off. Its error names the file.
+func Flock(f *os.File, how int) error {
+	if err := flock(int(f.Fd()), how); err != nil {
+		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+func flock(fd, how int) error {
 	for {
 		if err := unix.Flock(fd, how); err != unix.EINTR {
 			return err
@@ -24,7 +31,7 @@ func LockDir(dir string, how int) (fd int, err error) {
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	if err := Flock(fd, how); err != nil {
+	if err := flock(fd, how); err != nil {
 		unix.Close(fd)
 		return -1, &os.PathError{Op: "flock", Path: dir, Err: err}
 	}
@@ -57,7 +64,7 @@ func LockFile(name string) (*os.File, error) {
 		case err == unix.EINTR:
 			continue
 		case err == nil && oursAlone(fd):
-			if err := Flock(fd, unix.LOCK_EX); err != nil {
+			if err := flock(fd, unix.LOCK_EX); err != nil {
 				unix.Close(fd)
 				return nil, &os.PathError{Op: "flock", Path: name, Err: err}
 			}

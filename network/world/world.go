@@ -323,12 +323,12 @@ func Heal(ctx context.Context, run string, warn func(text string)) error {
 
 // used reports whether a program that stays is in the world.
 func used(run string) bool {
-	fd, err := unix.Open(run+"/world/used", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(run+"/world/used", os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
-	return errors.Is(files.Flock(fd, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+	defer f.Close()
+	return errors.Is(files.Flock(f, unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // openNS opens a namespace, which has to be the one of a number: a process may have gone elsewhere, or its pid to another.
@@ -426,8 +426,8 @@ func (w *World) Start(ctx context.Context, p Program) (*launch.Process, error) {
 			return nil, err
 		}
 		defer used.Close()
-		if err := files.Flock(int(used.Fd()), unix.LOCK_SH); err != nil {
-			return nil, &os.PathError{Op: "flock", Path: used.Name(), Err: err}
+		if err := files.Flock(used, unix.LOCK_SH); err != nil {
+			return nil, err
 		}
 		p.Stdio[1] = used
 	}

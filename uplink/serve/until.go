@@ -18,7 +18,7 @@ func (s *server) endUnused(f *os.File) {
 	name := f.Name()
 	for {
 		// On a thread of its own, for as long as there are users.
-		if err := files.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		if err := files.Flock(f, unix.LOCK_EX); err != nil {
 			s.say("wait for the end of its users: %v", err)
 			return
 		}
@@ -26,14 +26,14 @@ func (s *server) endUnused(f *os.File) {
 			s.stop()
 			return
 		}
-		files.Flock(int(f.Fd()), unix.LOCK_UN)
+		files.Flock(f, unix.LOCK_UN)
 		time.Sleep(linger)
 		starting, err := os.Open(filepath.Dir(name))
-		if err == nil && files.Flock(int(starting.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && files.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if err == nil && files.Flock(starting, unix.LOCK_EX|unix.LOCK_NB) == nil && files.Flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil {
 			s.stop()
 			return // with the locks, to the end of the process
 		}
 		starting.Close()
-		files.Flock(int(f.Fd()), unix.LOCK_UN)
+		files.Flock(f, unix.LOCK_UN)
 	}
 }
