@@ -225,16 +225,17 @@ func (b *builder) resolveNames() error {
 	return nil
 }
 
-// hostResolv is whom the host asks: behind the stub of systemd-resolved its servers, and where none is named one on the host itself, as resolv.conf(5) has it.
+// hostResolv is whom the host asks: behind the stub of systemd-resolved its servers.
 func hostResolv() resolv {
-	conf := parseResolv(hostFile("/etc/resolv.conf"))
-	if conf.stub() {
-		if real := parseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.servers) > 0 {
-			conf = real
+	host := uplink.ParseResolv(hostFile("/etc/resolv.conf"))
+	if host.Stub() {
+		if real := uplink.ParseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.Servers) > 0 {
+			host = real
 		}
 	}
-	if len(conf.servers) == 0 {
-		conf.servers = []server{{Addr: netip.IPv4Unspecified().OrLoopback()}}
+	conf := resolv{search: host.Search, options: host.Options}
+	for _, s := range host.Asked() {
+		conf.servers = append(conf.servers, server{Addr: s.Addr, Scope: s.Device})
 	}
 	return conf
 }
@@ -279,40 +280,11 @@ func (b *builder) isolated() bool {
 
 type server = dns.Server
 
-// A resolv is a resolv.conf(5).
+// A resolv becomes a container's resolv.conf(5).
 type resolv struct {
 	servers []server
 	search  []string
 	options []string
-}
-
-// stub reports whether the only servers are those of systemd-resolved on the host itself.
-func (r *resolv) stub() bool {
-	return len(r.servers) > 0 && !slices.ContainsFunc(r.servers, func(s server) bool { return s.Addr.String() != "127.0.0.53" && s.Addr.String() != "127.0.0.54" })
-}
-
-// parseResolv reads a resolv.conf(5); what it does not know it leaves out.
-func parseResolv(data []byte) (r resolv) {
-	for line := range strings.Lines(string(data)) {
-		if i := strings.IndexAny(line, "#;"); i >= 0 {
-			line = line[:i]
-		}
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		switch f[0] {
-		case "nameserver":
-			if s, err := uplink.ParseNameServer(f[1]); err == nil {
-				r.servers = append(r.servers, server{Addr: s.Addr, Scope: s.Device})
-			}
-		case "search", "domain":
-			r.search = f[1:]
-		case "options":
-			r.options = append(r.options, f[1:]...)
-		}
-	}
-	return r
 }
 
 // inWorld is how an ordinary user's monitor, which is in his network world, asks a server of the machine.

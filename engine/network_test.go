@@ -249,29 +249,10 @@ func TestPublishMany(t *testing.T) {
 	}
 }
 
-func TestResolv(t *testing.T) {
-	r := parseResolv([]byte("# a comment\nnameserver 127.0.0.53\nnameserver fe80::1%lo ; more\nsearch a.example b.example\noptions edns0\noptions trust-ad\nnameserver nonsense\n"))
-	if got, want := string(r.text()), "nameserver 127.0.0.53\nnameserver fe80::1\nsearch a.example b.example\noptions edns0 trust-ad\n"; got != want {
-		t.Errorf("it is %q, want %q", got, want)
-	}
-	if r.stub() {
-		t.Error("another server than systemd-resolved is there")
-	}
-	if stub := parseResolv([]byte("nameserver 127.0.0.53\n")); !stub.stub() {
-		t.Error("systemd-resolved's is not known")
-	}
-	if none := parseResolv(nil); none.stub() {
-		t.Error("none is systemd-resolved's")
-	}
-	if here := parseResolv([]byte("nameserver 0.0.0.0\nnameserver ::\n")); string(here.text()) != "nameserver 127.0.0.1\nnameserver ::1\n" {
-		t.Errorf("this machine is %q", here.text())
-	}
-}
-
 // TestNoServers: a machine that names no server asks one of its own, as resolv.conf(5) has it, and that is asked for containers, too.
 func TestNoServers(t *testing.T) {
 	nstest.Root(t)
-	nstest.ResolvConf(t, "search example.org\n")
+	nstest.ResolvConf(t, "search example.org # a remark\n")
 	b := builder{engine: &Engine{}, run: Config{Network: netdb.DefaultName}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: netdb.DefaultName}}}}
 	if err := b.resolveNames(); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package uplink
 import (
 	"encoding/binary"
 	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,50 @@ func ParseNameServer(text string) (s NameServer, err error) {
 		s.Device = ifNameToIndex(device)
 	}
 	return s, nil
+}
+
+// A Resolv is a resolv.conf(5): whom a machine asks for names.
+type Resolv struct {
+	Servers []NameServer
+	Search  []string
+	Options []string
+}
+
+// ParseResolv reads one; what it does not know it leaves out, as it does remarks, wherever on a line they begin.
+func ParseResolv(data []byte) (r Resolv) {
+	for line := range strings.Lines(string(data)) {
+		if i := strings.IndexAny(line, "#;"); i >= 0 {
+			line = line[:i]
+		}
+		f := strings.Fields(line)
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "nameserver":
+			if s, err := ParseNameServer(f[1]); err == nil {
+				r.Servers = append(r.Servers, s)
+			}
+		case "search", "domain":
+			r.Search = f[1:]
+		case "options":
+			r.Options = append(r.Options, f[1:]...)
+		}
+	}
+	return r
+}
+
+// Asked are the servers that are asked: where none is named, one of the machine itself.
+func (r Resolv) Asked() []NameServer {
+	if len(r.Servers) == 0 {
+		return []NameServer{{Addr: netip.IPv4Unspecified().OrLoopback()}}
+	}
+	return r.Servers
+}
+
+// Stub reports whether the only servers are those of systemd-resolved on the machine itself.
+func (r Resolv) Stub() bool {
+	return len(r.Servers) > 0 && !slices.ContainsFunc(r.Servers, func(s NameServer) bool { return s.Addr.String() != "127.0.0.53" && s.Addr.String() != "127.0.0.54" })
 }
 
 // ifNameToIndex is if_nametoindex(3) in this network namespace, for a device that may be named by its number itself; 0 is none.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/network"
@@ -19,25 +18,12 @@ import (
 // containers. So are those at link-local addresses, which mean something on a device of the machine alone: at another one ([uplink.NameServer.Inside]). What they send there, and
 // no other port, goes on to the machine's. Containers have loopbacks of their own.
 
-// passedServers are those that a resolv.conf(5) names. Without any server that is one of this machine, as 0.0.0.0 is.
-func passedServers(conf string) (list []uplink.NameServer) {
-	named := false
-	for line := range strings.Lines(conf) {
-		f := strings.Fields(line)
-		if len(f) < 2 || f[0] != "nameserver" {
-			continue
-		}
-		s, err := uplink.ParseNameServer(f[1])
-		if err != nil {
-			continue
-		}
-		named = true
+// passedServers are those that a resolv.conf(5) has the machine ask.
+func passedServers(conf []byte) (list []uplink.NameServer) {
+	for _, s := range uplink.ParseResolv(conf).Asked() {
 		if _, passed := s.Inside(); passed && !slices.Contains(list, s) {
 			list = append(list, s)
 		}
-	}
-	if !named {
-		list = append(list, uplink.NameServer{Addr: netip.IPv4Unspecified().OrLoopback()})
 	}
 	return list
 }
@@ -49,7 +35,7 @@ func (s *server) passNames() {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.say("servers for names: %v", err)
 	}
-	for _, to := range passedServers(string(conf)) {
+	for _, to := range passedServers(conf) {
 		for _, proto := range []string{"udp", "tcp"} {
 			key := fmt.Sprint(to, " ", proto)
 			before, tried := s.passed[key]
