@@ -85,11 +85,7 @@ func realmOf(t testing.TB) func(w http.ResponseWriter, r *http.Request) bool {
 	}
 }
 
-func pullable() *fixture {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
-	return f
-}
+func pullable() *fixture { return latest(layersOf(2)...) }
 
 // TestAuth: a password by Basic, a token with and without a password, a token that ends in the middle.
 func TestAuth(t *testing.T) {
@@ -712,9 +708,7 @@ func TestMetaHeaders(t *testing.T) {
 
 // TestPullHelperMissing: credentials that cannot be had are told of at once.
 func TestPullHelperMissing(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
-	k := serve(t, f)
+	k := serve(t, latest(layersOf(1)...))
 	k.before = func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
 		w.WriteHeader(http.StatusUnauthorized)

@@ -233,6 +233,13 @@ type fixture struct {
 	gzip      func([]byte) []byte // another compressor than klauspost's
 }
 
+// latest is a fixture with one image, of these layers.
+func latest(tars ...[]byte) *fixture {
+	f := newFixture()
+	f.tags["latest"] = f.image(Host(), "gzip", false, tars...)
+	return f
+}
+
 func newFixture() *fixture {
 	return &fixture{blobs: map[digest.Digest][]byte{}, documents: map[digest.Digest]v1.Descriptor{}, tags: map[string]v1.Descriptor{}}
 }
@@ -339,6 +346,12 @@ type fake struct {
 
 	mu   sync.Mutex
 	seen []*http.Request
+}
+
+// served is a registry with what a fixture has, and an empty store that knows no settings.
+func served(t testing.TB, f *fixture) (*fake, *Store) {
+	t.Helper()
+	return serve(t, f), newStore(t, nil)
 }
 
 func serve(t testing.TB, f *fixture) *fake {

@@ -50,8 +50,7 @@ func TestPullForms(t *testing.T) {
 						d = f.index(docker, f.image(other, kind, docker, tars[0]), d)
 					}
 					f.tags["latest"] = d
-					k := serve(t, f)
-					s := newStore(t, nil)
+					k, s := served(t, f)
 					var events []Event
 					img, err := s.Pull(t.Context(), k.host+"/a/b", PullOptions{Progress: func(e Event) { events = append(events, e) }})
 					if err != nil {
@@ -101,8 +100,7 @@ func TestPullPlatforms(t *testing.T) {
 	attest.Platform = &Platform{OS: "unknown", Architecture: "unknown"}
 	attest.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
 	f.tags["latest"] = f.index(false, attest, f.image(other, "gzip", false, tars[0]), f.image(Host(), "gzip", false, tars[1]))
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	name := k.host + "/x"
 	img, err := s.Pull(t.Context(), name, PullOptions{Platform: other})
 	if err != nil || img.Platform.Architecture != "s390x" {
@@ -276,9 +274,7 @@ func TestPullResumes(t *testing.T) {
 // TestMaxLayer: a layer ends where the settings say, however little of it has to come for that.
 func TestMaxLayer(t *testing.T) {
 	const size = 1 << 20
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, tarOf(map[string]string{"zeros": strings.Repeat("\x00", size)}))
-	k := serve(t, f)
+	k := serve(t, latest(tarOf(map[string]string{"zeros": strings.Repeat("\x00", size)})))
 	for most, good := range map[int64]bool{size: false, 2 * size: true} {
 		s := newStore(t, &Settings{MaxLayer: most})
 		if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "maxLayer") {
@@ -621,8 +617,7 @@ func TestPullPinned(t *testing.T) {
 	f := newFixture()
 	good := f.image(Host(), "gzip", false, layersOf(1)...)
 	bad := f.image(Host(), "gzip", false, layersOf(2)...)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	name := k.host + "/a@" + string(good.Digest)
 	f.documents[good.Digest] = bad
 	if _, err := s.Pull(t.Context(), name, PullOptions{}); err == nil || !strings.Contains(err.Error(), "other bytes") {
@@ -651,9 +646,7 @@ func TestPullRetries(t *testing.T) {
 		{429, "3600", 1, false}, {503, "", 1000, false}, {404, "", 1, false}, {403, "", 1, false},
 	} {
 		for _, what := range []string{"/manifests/", "/blobs/"} {
-			f := newFixture()
-			f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
-			k := serve(t, f)
+			k := serve(t, latest(layersOf(1)...))
 			failed := map[string]int{}
 			k.before = func(w http.ResponseWriter, r *http.Request) bool {
 				k.mu.Lock()
@@ -683,8 +676,7 @@ func TestPullRetries(t *testing.T) {
 // TestPullStalls: a registry that sends next to nothing does not keep us.
 func TestPullStalls(t *testing.T) {
 	for _, what := range []string{"silence", "drip", "no answer"} {
-		f := newFixture()
-		f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
+		f := latest(layersOf(1)...)
 		k := serve(t, f)
 		done := make(chan struct{})
 		k.before = func(w http.ResponseWriter, r *http.Request) bool {
@@ -791,8 +783,7 @@ func TestPullNoResolver(t *testing.T) {
 func TestPullSlowDisk(t *testing.T) {
 	f := newFixture()
 	f.tags["latest"] = f.image(Host(), "", false, tarOf(map[string]string{"a": strings.Repeat("x", 300<<10)}))
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	s.net.pace = pace{stall: 200 * time.Millisecond, minRate: 1 << 10, backoff: time.Millisecond, tries: 1}
 	s.o.Layers = slowLayers{s.o.Layers.(dirLayers), time.Second}
 	// A machine that stands still for so long is one: not each time.
@@ -824,9 +815,7 @@ func (s slowLayers) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor
 
 // TestPullCancelled: a context ends a pull, whatever it waits for.
 func TestPullCancelled(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
-	k := serve(t, f)
+	k := serve(t, latest(layersOf(1)...))
 	ctx, cancel := context.WithCancel(t.Context())
 	k.before = func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/blobs/") {
@@ -845,11 +834,9 @@ func TestPullCancelled(t *testing.T) {
 
 // TestPullVerifier: an image that is refused leaves no trace, and no layer of it is fetched.
 func TestPullVerifier(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
+	f := latest(layersOf(1)...)
 	f.tags["sig"] = f.image(other, "", false)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	refused := errors.New("nobody signed it")
 	s.o.Verify = func(ctx context.Context, c Candidate) error {
 		if digest.FromBytes(c.Raw) != c.Target.Digest || c.Target.Digest != f.tags["latest"].Digest {
@@ -874,8 +861,7 @@ func TestPullVerifier(t *testing.T) {
 // TestPullMirror: a mirror is asked first; what it lacks, or cuts, or falsifies, comes from the registry.
 func TestPullMirror(t *testing.T) {
 	for _, fault := range []string{"none", "down", "empty", "no blobs", "wrong blobs"} {
-		f := newFixture()
-		f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
+		f := latest(layersOf(2)...)
 		origin, mirror := serve(t, f), serve(t, f)
 		mirror.before = func(w http.ResponseWriter, r *http.Request) bool {
 			blob := strings.Contains(r.URL.Path, "/blobs/")
@@ -999,8 +985,7 @@ func TestPullOtherSystem(t *testing.T) {
 	windows := Platform{OS: "windows", Architecture: Host().Architecture}
 	f.tags["latest"] = f.image(windows, "gzip", false, layersOf(1)...)
 	f.tags["other"] = f.image(other, "gzip", false, layersOf(2)...)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	const words = `image operating system "windows" cannot be used on this platform`
 	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), words) {
 		t.Errorf("%v", err)
@@ -1028,8 +1013,7 @@ func TestPullOtherSystem(t *testing.T) {
 func TestPullRefused(t *testing.T) {
 	f := newFixture()
 	f.tags["latest"] = f.image(Host(), "", false, layersOf(1)...)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	s.net.pace.backoff = time.Millisecond
 	retries := 0
 	pull := func() error {
@@ -1103,8 +1087,7 @@ func TestPullSHA512(t *testing.T) {
 // TestPullLyingSize: a manifest that lies of a layer which is here already is refused as any other: sizes are added up where images are listed.
 func TestPullLyingSize(t *testing.T) {
 	f := pullable()
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
 		t.Fatal(err)
 	}

@@ -155,8 +155,7 @@ func TestPushAgain(t *testing.T) {
 // TestPushPlain: layers of an archive, which have no compressed form, are compressed on the way, always to the same bytes; the image is the same. What came
 // without compression from a registry goes out as it came.
 func TestPushPlain(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
+	f := latest(layersOf(2)...)
 	f.tags["plain"] = f.image(Host(), "", true, layersOf(2)...)
 	k := serve(t, f)
 	to := target(t, nil) + "/app"
@@ -213,8 +212,7 @@ func TestPushPlain(t *testing.T) {
 // TestTwin: an image that was pushed with another manifest, and came back beside itself, is one image still: who takes a name of it away removes no image, and it is not listed once more
 // without a name.
 func TestTwin(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(2)...)
+	f := latest(layersOf(2)...)
 	k := serve(t, f)
 	to := target(t, nil) + "/app:1"
 	s := newStore(t, nil)
@@ -274,8 +272,7 @@ func TestTwinNotes(t *testing.T) {
 	}
 	m.Annotations = map[string]string{"another": "manifest"}
 	f.tags["one"], f.tags["other"] = one, f.document(m, m.MediaType)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	for _, tag := range []string{"one", "other"} {
 		if _, err := s.Pull(t.Context(), k.host+"/a:"+tag, PullOptions{}); err != nil {
 			t.Fatal(err)
@@ -313,8 +310,7 @@ func TestTwinInIndex(t *testing.T) {
 	f := newFixture()
 	mine := f.image(Host(), "gzip", false, layersOf(2)...)
 	f.tags["many"], f.tags["one"] = f.index(false, mine, f.image(other, "gzip", false, layersOf(3)...)), mine
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	for _, tag := range []string{"many", "one"} {
 		if _, err := s.Pull(t.Context(), k.host+"/a:"+tag, PullOptions{}); err != nil {
 			t.Fatal(err)
@@ -411,8 +407,7 @@ func TestPushOtherIndex(t *testing.T) {
 
 // TestPushFaults: an upload that breaks begins anew; what the registry has is not sent; what cannot be sent is an error.
 func TestPushFaults(t *testing.T) {
-	f := pullable()
-	k := serve(t, f)
+	k := serve(t, pullable())
 	var faults, puts, posts atomic.Int64
 	to := target(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -459,8 +454,7 @@ func TestPushFaults(t *testing.T) {
 func TestPushNobody(t *testing.T) {
 	f := newFixture()
 	f.tags["latest"] = f.image(Host(), "", true, layersOf(1)...)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	s.o.Layers = dirLayers{s.o.Layers.(dirLayers).dir, true}
 	copyTo(t, s, k.host+"/a:latest", "127.0.0.1:1/a:latest", PullOptions{})
 	raw := saved(t, s, SaveOptions{}, "127.0.0.1:1/a:latest")
@@ -486,8 +480,7 @@ func TestPushRefused(t *testing.T) {
 		{`Basic realm="x"`, true, "401 Unauthorized: unauthorized: authentication required"},
 		{`Bearer realm="http://HOST/token",service="x"`, true, "401 Unauthorized: denied: requested access to the resource is denied"},
 	} {
-		k := serve(t, pullable())
-		s := newStore(t, nil)
+		k, s := served(t, pullable())
 		copyTo(t, s, k.host+"/a:latest", k.host+"/b:latest", PullOptions{})
 		k.guard(strings.ReplaceAll(test.challenge, "HOST", k.host), func(string) bool { return false }, func(w http.ResponseWriter, r *http.Request) bool {
 			_, _ = io.WriteString(w, `{"token":"granted"}`)
@@ -607,8 +600,7 @@ func TestTagsEndless(t *testing.T) {
 // TestTags: pages of tags, all tags pulled, all tags pushed.
 func TestTags(t *testing.T) {
 	host := target(t, nil)
-	k := serve(t, pullable())
-	s := newStore(t, nil)
+	k, s := served(t, pullable())
 	copyTo(t, s, k.host+"/a", host+"/app:t0", PullOptions{})
 	for i := 1; i < 5; i++ {
 		if err := s.Tag(t.Context(), host+"/app:t0", fmt.Sprint(host, "/app:t", i)); err != nil {

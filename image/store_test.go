@@ -29,8 +29,7 @@ func filled(t testing.TB) *Store {
 	f.tags["before"] = f.image(Host(), "gzip", false, tars[0])
 	f.tags["now"] = f.image(Host(), "gzip", false, tars[0], tars[1])
 	f.tags["old"] = f.image(Host(), "zstd", false, tars[0], tars[1], tars[2])
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, f)
 	for _, step := range [][2]string{{"before", "app:1"}, {"now", "app:1"}, {"now", "app:2"}, {"old", "old.example/app:1"}} {
 		from := k.host + "/r:" + step[0]
 		copyTo(t, s, from, step[1], PullOptions{})
@@ -276,9 +275,7 @@ func TestSweepAndFIFO(t *testing.T) {
 
 // TestDamage: every changed byte is found and named, and fetched again; a damaged store sweeps nothing.
 func TestDamage(t *testing.T) {
-	f := pullable()
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, pullable())
 	name := k.host + "/a"
 	img, err := s.Pull(t.Context(), name, PullOptions{})
 	if err != nil {
@@ -743,10 +740,8 @@ func TestTell(t *testing.T) {
 
 // TestUntaggedDigest: with the last name of the repository that it came from, an image loses its name by digest there.
 func TestUntaggedDigest(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	f := latest(layersOf(1)...)
+	k, s := served(t, f)
 	copyTo(t, s, k.host+"/a", k.host+"/a:2", PullOptions{})
 	if err := s.Tag(t.Context(), k.host+"/a", "elsewhere:1"); err != nil {
 		t.Fatal(err)
@@ -771,10 +766,8 @@ func TestUntaggedDigest(t *testing.T) {
 
 // TestRemoveByDigest: as with Docker 28.5, a name by digest goes alone where its repository has tags here, and comes back with a pull.
 func TestRemoveByDigest(t *testing.T) {
-	f := newFixture()
-	f.tags["latest"] = f.image(Host(), "gzip", false, layersOf(1)...)
-	k := serve(t, f)
-	s := newStore(t, nil)
+	f := latest(layersOf(1)...)
+	k, s := served(t, f)
 	tag, byDigest := k.host+"/a:latest", k.host+"/a@"+f.tags["latest"].Digest.String()
 	remove := func(ref string, want ...string) {
 		t.Helper()
@@ -831,9 +824,7 @@ func TestRemoveByDigest(t *testing.T) {
 
 // TestCheckBesideRemove: what a removal is about to sweep is not left of a killed command, and no other command sweeps it before.
 func TestCheckBesideRemove(t *testing.T) {
-	f := pullable()
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, pullable())
 	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -871,9 +862,7 @@ func (cutLayers) Sweep(context.Context, func(digest.Digest) bool) (Swept, error)
 
 // TestSweepCut: a sweep that did not come to its end, as of a removal that was killed, is due still, and the next command does the rest of it.
 func TestSweepCut(t *testing.T) {
-	f := pullable()
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, pullable())
 	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -898,9 +887,7 @@ func TestSweepCut(t *testing.T) {
 
 // TestSweepBesideSweep: of a layer that a container needed while one sweep looked, and no longer when another found that one at work, is not lost that it is to go.
 func TestSweepBesideSweep(t *testing.T) {
-	f := pullable()
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, pullable())
 	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -934,9 +921,7 @@ func TestSweepBesideSweep(t *testing.T) {
 
 // TestAddFails: of an image that could not get its name, as on a full disk, nothing is left that nobody needs.
 func TestAddFails(t *testing.T) {
-	f := pullable()
-	k := serve(t, f)
-	s := newStore(t, nil)
+	k, s := served(t, pullable())
 	unlock, err := s.lock(t.Context(), "lock", unix.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
