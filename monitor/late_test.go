@@ -14,8 +14,8 @@ import (
 // TestLateStart: who wants the end of a container that does not come to its start has that given up; anybody else waits.
 func TestLateStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, giveUp := context.WithCancel(t.Context())
-		m := &monitor{starting: make(chan struct{}), giveUp: giveUp}
+		ctx, starting := newStarting()
+		m := &monitor{starting: starting}
 		gone := make(chan *run, 2)
 		go func() { gone <- m.running(false) }()
 		time.Sleep(2 * lateStart)
@@ -38,8 +38,7 @@ func TestLateStart(t *testing.T) {
 			}
 		}
 		// A start that was quick enough is not given up afterwards.
-		ctx, giveUp = context.WithCancel(t.Context())
-		m.starting, m.giveUp = make(chan struct{}), giveUp
+		ctx, m.starting = newStarting()
 		go func() { gone <- m.running(true) }()
 		synctest.Wait()
 		m.settled()

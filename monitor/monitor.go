@@ -56,8 +56,7 @@ type monitor struct {
 	state    State
 	before   State         // of the last run, when this one begins
 	run      *run          // nil between two
-	starting chan struct{} // while it is started, for the first time or again by its policy: closed when that is over; else nil
-	giveUp   func()        // ends the start that is under way, as a failed one
+	starting *starting     // nil while none is under way
 	stopping chan struct{} // closed when the container is not to be started again
 	stopped  bool
 	sent     sent     // the last signal that somebody asked for
@@ -65,6 +64,18 @@ type monitor struct {
 	stdin    *os.File // its end of the container's stdin
 	warnings []string
 	execed   []chan struct{} // of each process that it has started in the container, and that runs: closed when its end has been told of
+}
+
+// A starting is a start that is under way, the first one or another by the container's policy.
+type starting struct {
+	over   chan struct{} // closed when it is
+	giveUp func()        // ends it, as a failed one
+}
+
+// newStarting begins one, with a context that ends when it is given up.
+func newStarting() (context.Context, *starting) {
+	ctx, giveUp := context.WithCancel(context.Background())
+	return ctx, &starting{make(chan struct{}), giveUp}
 }
 
 // A run is the container from a start to its end.
@@ -126,8 +137,8 @@ func Main() int {
 	if first.conn, err = seqpacket.New(3); err != nil {
 		return 1
 	}
-	ctx, giveUp := context.WithCancel(context.Background())
-	m.starting, m.giveUp = make(chan struct{}), giveUp // from begin on others are listened to
+	ctx, starting := newStarting()
+	m.starting = starting // from begin on others are listened to
 	if err := m.begin(); err != nil {
 		refuse(first.conn, lock, err)
 		return 1
@@ -564,8 +575,8 @@ func (m *monitor) launchAgain() bool {
 	}
 	m.state.Restarts++
 	m.rested = false
-	ctx, giveUp := context.WithCancel(context.Background())
-	m.starting, m.giveUp = make(chan struct{}), giveUp // who stops it from here on waits for what there is to be stopped
+	ctx, starting := newStarting()
+	m.starting = starting // who stops it from here on waits for what there is to be stopped
 	m.mu.Unlock()
 	defer m.settled()
 	m.dropDevices() // somebody else may be in the namespace that they are in; the start tells what is still there
@@ -752,13 +763,13 @@ const lateStart = 10 * time.Second
 // running is the run that there is, nil for none. One that is just being started it waits for, and has it given up where it takes too long and is to be ended.
 func (m *monitor) running(end bool) *run {
 	m.mu.Lock()
-	starting, giveUp := m.starting, m.giveUp
+	starting := m.starting
 	m.mu.Unlock()
 	if starting != nil {
 		if end {
-			defer time.AfterFunc(lateStart, giveUp).Stop()
+			defer time.AfterFunc(lateStart, starting.giveUp).Stop()
 		}
-		<-starting
+		<-starting.over
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -769,7 +780,7 @@ func (m *monitor) running(end bool) *run {
 func (m *monitor) settled() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	close(m.starting)
+	close(m.starting.over)
 	m.starting = nil
 }
 
