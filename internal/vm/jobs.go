@@ -132,23 +132,30 @@ func elsewhere() []struct{ why, paths string } {
 	}
 }
 
-// smokeJobs come first in each guest: that it is the one that was asked for, and the
-// commands themselves.
-func smokeJobs(o options) []job {
-	bin := "/" + workDir + "/vm/bin/"
+// guestJob is whether the guest is the one that was asked for.
+func guestJob(o options) job {
 	guest := "set -e; test $(cat /proc/1/comm) = init"
 	if o.Systemd {
 		guest = "set -e; test $(cat /proc/1/comm) = systemd; systemctl --no-pager status dbus.socket user@999.service"
 	}
 	guest += "; cd /sys/fs/cgroup; for c in cpuset cpu io memory pids; do grep -qw $c cgroup.controllers; done; ip link show lo up | grep -q LOOPBACK; test -b /dev/vdc"
-	// From the policy on that SELinux is given there, all is under it.
-	label := job{Name: "kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}}
+	return job{Name: "guest", Dir: "/", Argv: []string{"sh", "-c", guest}}
+}
+
+// policyJob tries the runtime under the policy of the guest, which that of SELinux is given by it: from there on, all is under it.
+func policyJob(o options) job {
 	if o.SELinux {
-		label = job{Name: "kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
+		return job{Name: "kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
 	}
+	return job{Name: "kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}}
+}
+
+// smokeJobs come first in each guest: the commands themselves.
+func smokeJobs(o options) []job {
+	bin := "/" + workDir + "/vm/bin/"
 	jobs := []job{
-		{Name: "guest", Dir: "/", Argv: []string{"sh", "-c", guest}},
-		label,
+		guestJob(o),
+		policyJob(o),
 		{Name: "kakuri-runtime --version", Dir: "/", Argv: []string{bin + "kakuri-runtime", "--version"}},
 		{Name: "kakuri-runtime run, exec, delete", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/runtime.sh"}},
 		{Name: "kakuri run host true", Dir: "/", Argv: []string{bin + "kakuri", "run", "host", "true"}},

@@ -76,13 +76,13 @@ func makeWork(o options) (_ *work, err error) {
 	if err != nil {
 		return nil, err
 	}
-	switch smoke := smokeJobs(o); {
+	switch {
 	case o.SELinux && (o.Suite != "" || o.Run != ""):
-		w.jobs = append(smoke[:2], w.jobs...) // the second has the policy
+		w.jobs = append([]job{guestJob(o), policyJob(o)}, w.jobs...)
 	case o.Suite != "":
-		w.jobs = append(smoke[:1], w.jobs...)
+		w.jobs = append([]job{guestJob(o)}, w.jobs...)
 	case o.Run == "" && o.Power != only:
-		w.jobs = append(smoke, w.jobs...)
+		w.jobs = append(smokeJobs(o), w.jobs...)
 	}
 	if err := errors.Join(writeJobs(tree, jobsFile, w.jobs), writeJobs(tree, powerWorkJobs, workJobs()), writeJobs(tree, powerCheckJobs, checkJobs())); err != nil {
 		return nil, err
