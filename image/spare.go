@@ -14,8 +14,13 @@ const spare = "spare"
 // spareRoom is how many bytes more than it has the spare file takes: the next index may be longer, and still one of fewer images.
 const spareRoom = 4096
 
-// replaceIndex replaces index.json. The store's lock is held.
+// replaceIndex replaces index.json. The store's lock is held. An error says that it has not, or else that it has, and the disk may not have it.
 func (s *Store) replaceIndex(raw []byte) error {
+	dir, err := os.Open(s.dir) // which may fail, so that goes first
+	if err != nil {
+		return fmt.Errorf("images: index.json: %w", err)
+	}
+	defer dir.Close()
 	index := s.path("index.json")
 	temp, err := s.written(raw, spareRoom)
 	switch {
@@ -29,11 +34,12 @@ func (s *Store) replaceIndex(raw []byte) error {
 			err = files.Exchange(s.path(spare), index)
 		}
 	}
-	if err == nil {
-		err = files.SyncDir(s.dir)
-	}
 	if err != nil {
 		return fmt.Errorf("images: index.json: %w", err)
+	}
+	// A file system that cannot write its directories down is one that the kernel shuts, so there is no way back to the old one either.
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("images: index.json is written, but may not be on the disk: %w", err)
 	}
 	return nil
 }

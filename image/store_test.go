@@ -580,6 +580,28 @@ func TestFullDisk(t *testing.T) {
 	empty(t, s)
 }
 
+// TestIndexAgrees: an index of which is said that it could not be written is the one that was there before.
+func TestIndexAgrees(t *testing.T) {
+	nstest.Inside(t, nstest.Place{User: nstest.User(t)}, func(t *testing.T) { // whom modes hold back
+		k, s := served(t, pullable())
+		name := k.host + "/a"
+		if _, err := s.Pull(t.Context(), name, PullOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(s.dir, 0o300); err != nil { // what needs the directory itself, as fsync does, fails
+			t.Fatal(err)
+		}
+		said := s.Tag(t.Context(), name, "y:1")
+		if err := os.Chmod(s.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.Get("y:1", Platform{})
+		if !errors.Is(said, fs.ErrPermission) || err == nil {
+			t.Errorf("tag: %v; it is there: %v", said, err == nil)
+		}
+	})
+}
+
 // TestRemoveOnFullDisk: where there is no room for a file more, or for a byte, images are removed all the same, down to the last one: what else would make room?
 func TestRemoveOnFullDisk(t *testing.T) {
 	nstest.Root(t)
