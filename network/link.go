@@ -117,7 +117,7 @@ func raise(s *netlink.Socket, b plan.Bridge, l netlink.Link, made bool) error {
 	fail := func(what string, err error) error {
 		return fmt.Errorf("bridge %s of network %s: %s%w", b.Device, b.Network, what, hint(err, ""))
 	}
-	missing, err := missingAddrs(s, b, l)
+	missing, err := missingAddrs(s, b, l.Index)
 	if err != nil {
 		return fail("", err)
 	}
@@ -153,8 +153,8 @@ func raise(s *netlink.Socket, b plan.Bridge, l netlink.Link, made bool) error {
 }
 
 // missingAddrs are the addresses of a bridge that it has not.
-func missingAddrs(s *netlink.Socket, b plan.Bridge, l netlink.Link) ([]netip.Prefix, error) {
-	have, err := s.Addrs(l.Index)
+func missingAddrs(s *netlink.Socket, b plan.Bridge, index int32) ([]netip.Prefix, error) {
+	have, err := s.Addrs(index)
 	return slices.DeleteFunc(slices.Clone(b.Addrs), func(p netip.Prefix) bool {
 		return slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.Prefix == p })
 	}), err
@@ -185,7 +185,7 @@ func (d *Doer) BridgeGone(b plan.Bridge) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if _, err = s.Link(b.Device); errors.Is(err, unix.ENODEV) {
+	if _, _, err = s.Device(b.Device); errors.Is(err, unix.ENODEV) {
 		return true, nil
 	}
 	return false, err
@@ -196,13 +196,19 @@ func (d *Doer) lacking(b plan.Bridge) (l netlink.Link, text string, err error) {
 	if err != nil {
 		return l, "", err
 	}
-	l, err = s.Link(b.Device)
-	if errors.Is(err, unix.ENODEV) || err == nil && (l.Kind != "bridge" || l.Alias != b.Alias) {
-		return l, "", nil
-	}
+	index, up, err := s.Device(b.Device)
 	var missing []netip.Prefix
 	if err == nil {
-		missing, err = missingAddrs(s, b, l)
+		missing, err = missingAddrs(s, b, index)
+	}
+	if err == nil && up && len(missing) == 0 {
+		return l, "", nil // whosever it is; to ask for that might wait, see [netlink.Socket.Device]
+	}
+	if err == nil {
+		l, err = s.Link(b.Device)
+	}
+	if errors.Is(err, unix.ENODEV) || err == nil && (l.Kind != "bridge" || l.Alias != b.Alias) {
+		return l, "", nil
 	}
 	if err != nil {
 		return l, "", fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, err)
