@@ -268,6 +268,27 @@ func (g *Group) frozen() (bool, error) {
 	return strings.TrimSpace(state) == "1", nil
 }
 
+// StandsStill reports whether a process that joins the cgroup sub below this one, or with "" this one itself, would stand still at once: since it, or one above it, was
+// told to freeze, by whoever may do so.
+func (g *Group) StandsStill(sub string) bool {
+	n, _, err := g.freezer()
+	if err != nil {
+		return false
+	}
+	dir, err := n.below(sub)
+	if err != nil {
+		return false // who joins it says so
+	}
+	defer unix.Close(dir)
+	if n.h.Version == limits.V1 {
+		state, err := readFile(dir, "freezer.state")
+		return err == nil && strings.TrimSpace(state) != "THAWED"
+	}
+	text, _ := readFile(dir, "cgroup.events")
+	frozen, _ := keyed(text, "frozen")
+	return frozen == 1
+}
+
 // Frozen is [Group.frozen] for the paths of a record, of which it opens one: a list asks this of each container.
 func (h *Host) Frozen(paths map[string]string) (bool, error) {
 	for i := range h.Hierarchies {

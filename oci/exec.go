@@ -132,13 +132,15 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 	return launch.Run(ctx, p, l)
 }
 
+var errPaused = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+
 // takesExec reports as an error that the container is in a state in which no other process is started.
 func (c *Container) takesExec(paused bool) error {
 	switch s := c.Status(); {
 	case s == specs.StateStopped, s == specs.StateCreating:
 		return fmt.Errorf("cannot exec in a %s container", s)
 	case s == StatusPaused && !paused:
-		return errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+		return errPaused
 	}
 	return nil
 }
@@ -228,6 +230,10 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 		if sub, err = g.Follow(c.state.PID); err != nil {
 			return nil, err
 		}
+	}
+	// One that a container has made and frozen itself, and moved its first process into, would have a start wait for ever.
+	if !o.IgnorePaused && g.StandsStill(sub) {
+		return nil, errPaused
 	}
 	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Sub: strings.Trim(sub, "/")}
 	g.enter(p)
