@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/dbus"
 	"github.com/kakuri/kakuri/internal/files"
@@ -25,6 +27,12 @@ const (
 	firewalldChain = "FORWARD_ZONES"
 
 	nftaTableHandle = 4 // linux/netfilter/nf_tables.h
+)
+
+// How long firewalld is waited for: it may be loading its rules.
+const (
+	firewalldPatience = 30 * time.Second
+	healPatience      = 2 * time.Second // by a command of whatever kind, which the next one may do as well
 )
 
 func tableRequest(name string) nftMessage {
@@ -48,21 +56,37 @@ func rulesOfFirewalld(answers []nfAnswer) string {
 	return ""
 }
 
-// letPass has firewalld, where it is at work, let a bridge's packets pass. What it was told stands in a record, so that it is asked once for the
-// rules that it has, and told again when it lost them.
-func (r *Rules) letPass(device, rules string) error {
-	known, ours := r.zoned(device)
-	if rules == "" || known == rules {
+// letPass has firewalld, where it is at work, let the packets of bridges pass. What it was told stands in a record, so that it is asked once for the
+// rules that it has, and told again when it lost them. Who does not answer about one bridge is not asked about the others.
+func (r *Rules) letPass(rules string, waits time.Duration, devices ...string) (err error) {
+	devices = slices.DeleteFunc(slices.Clone(devices), func(d string) bool { known, _ := r.zoned(d); return rules == "" || known == rules })
+	if len(devices) == 0 {
 		return nil
 	}
-	f, err := openFirewalld()
-	if err != nil {
-		return firewalldError(device, err)
+	f, e := openFirewalld(waits)
+	if e != nil {
+		return firewalldError(devices[0], e)
 	}
 	if f == nil { // nobody is there to be told: "port why" knows the rules
-		return r.write("zones", device, rules+"\n")
+		for _, d := range devices {
+			err = errors.Join(err, r.write("zones", d, rules+"\n"))
+		}
+		return err
 	}
 	defer f.Close()
+	for _, d := range devices {
+		e := r.zone(f, d, rules)
+		err = errors.Join(err, e)
+		if e != nil && !errors.As(e, new(*dbus.Error)) {
+			break
+		}
+	}
+	return err
+}
+
+// zone has firewalld know a bridge.
+func (r *Rules) zone(f *firewalld, device, rules string) error {
+	_, ours := r.zoned(device)
 	zone, err := f.call("getZoneOfInterface", device)
 	if err == nil && zone == "" {
 		_, err = f.call("addInterface", firewalldZone, device)
@@ -95,7 +119,7 @@ func (r *Rules) passNoMore(device string) error {
 		return nil
 	}
 	if ours {
-		f, err := openFirewalld()
+		f, err := openFirewalld(firewalldPatience)
 		if f != nil && err == nil {
 			defer f.Close()
 			if _, err = f.call("removeInterface", firewalldZone, device); said(err, "UNKNOWN_INTERFACE") || said(err, "ZONE_CONFLICT") {
@@ -120,8 +144,8 @@ func firewalldError(device string, err error) error {
 type firewalld struct{ *dbus.Conn }
 
 // openFirewalld connects; nil where it does not run, and has left its rules.
-func openFirewalld() (*firewalld, error) {
-	c, err := dbus.System()
+func openFirewalld(waits time.Duration) (*firewalld, error) {
+	c, err := dbus.SystemWithin(waits)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
 		return nil, nil // no bus
 	}

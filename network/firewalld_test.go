@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/dbus"
 )
@@ -17,6 +18,7 @@ import (
 type fakeFirewalld struct {
 	mu     sync.Mutex
 	away   bool
+	silent bool              // it goes away without an answer
 	zones  map[string]string // by device
 	calls  []string
 	refuse string
@@ -77,7 +79,10 @@ func (f *fakeFirewalld) talk(c net.Conn) {
 			return
 		}
 		answer := &dbus.Message{Kind: dbus.KindReturn, Serial: m.Serial, Reply: m.Serial, Sender: m.Destination}
-		if body, err := f.answer(m); err != nil {
+		if body, err := f.answer(m); err == io.EOF {
+			io.Copy(io.Discard, r)
+			return
+		} else if err != nil {
 			answer.Kind, answer.ErrorName, answer.Body = dbus.KindError, "org.fedoraproject.FirewallD1.Exception", []any{err.Error()}
 		} else {
 			answer.Body = []any{body}
@@ -98,6 +103,10 @@ func (f *fakeFirewalld) answer(m *dbus.Message) (any, error) {
 	case "org.freedesktop.DBus Hello":
 		return ":1.1", nil
 	case "org.freedesktop.DBus NameHasOwner":
+		if f.silent {
+			f.calls = append(f.calls, m.Member)
+			return nil, io.EOF
+		}
 		return !f.away && args[0] == "org.fedoraproject.FirewallD1", nil
 	}
 	f.calls = append(f.calls, m.Member+" "+strings.Join(args, " "))
@@ -208,6 +217,26 @@ func TestFirewalld(t *testing.T) {
 		}
 		if rules, _ := s.rules.zoned("kba"); !strings.HasPrefix(rules, "iptables ") {
 			t.Errorf("with firewalld's older backend: %q", rules)
+		}
+	})
+}
+
+// TestSilentFirewalld: a firewalld that does not answer about one bridge is not asked about each of the others, and no command waits for it as long as the start of a container does.
+func TestSilentFirewalld(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		f := serveFirewalld(t)
+		s.bridges(bridgeA, bridgeB)
+		s.shell("nft 'add table inet firewalld'")
+		f.silent = true
+		begin := time.Now()
+		if done, err := s.rules.Heal(); done || err == nil || !strings.Contains(err.Error(), "firewalld") {
+			t.Errorf("healed: %v, %v", done, err)
+		}
+		if calls := f.asked(); len(calls) != 1 {
+			t.Errorf("it was asked %q", calls)
+		}
+		if took := time.Since(begin); took > firewalldPatience/2 {
+			t.Errorf("it was waited for for %s", took)
 		}
 	})
 }

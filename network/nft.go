@@ -104,7 +104,7 @@ func (r *Rules) AddBridge(b plan.Bridge) error {
 	if err != nil {
 		return ruleHint(b, err)
 	}
-	return r.letPass(b.Device, others)
+	return r.letPass(others, firewalldPatience, b.Device)
 }
 
 // ruleHint adds to the kernel's answer what the reader can do.
@@ -683,9 +683,7 @@ func (r *Rules) Repair() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, d := range devices {
-		err = errors.Join(err, r.letPass(d, rulesOfFirewalld(others)))
-	}
+	err = r.letPass(rulesOfFirewalld(others), healPatience, devices...)
 	return err == nil, err
 }
 

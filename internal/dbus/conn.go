@@ -2,6 +2,7 @@ package dbus
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -20,6 +21,7 @@ type Conn struct {
 	Broker bool // a bus daemon is between
 
 	fd      int
+	waits   time.Duration // for an answer; 0 is patience
 	serial  uint32
 	buf     []byte     // read, and not yet a message
 	signals []*Message // that came while an answer was waited for
@@ -36,15 +38,22 @@ const (
 const patience = 30 * time.Second
 
 // System connects to the system bus.
-func System() (*Conn, error) {
-	return DialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket")
+func System() (*Conn, error) { return SystemWithin(patience) }
+
+// SystemWithin connects to the system bus, and has everybody on it answer within a time.
+func SystemWithin(waits time.Duration) (*Conn, error) {
+	return dialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket", waits)
 }
 
 // DialBus connects to a bus daemon, by the first unix address of a list, or by the path.
 func DialBus(addresses, otherwise string) (*Conn, error) {
+	return dialBus(addresses, otherwise, patience)
+}
+
+func dialBus(addresses, otherwise string, waits time.Duration) (*Conn, error) {
 	var errs []error
 	for _, name := range append(unixAddresses(addresses), otherwise) {
-		b, err := Dial(name)
+		b, err := dial(name, waits)
 		if err == nil {
 			b.Broker = true
 			err = b.hello()
@@ -103,16 +112,18 @@ func unescapeAddress(s string) string {
 }
 
 // Dial connects to a socket, and has the kernel say who this is.
-func Dial(name string) (*Conn, error) {
+func Dial(name string) (*Conn, error) { return dial(name, patience) }
+
+func dial(name string, waits time.Duration) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	b := &Conn{fd: fd}
+	b := &Conn{fd: fd, waits: waits}
 	for wait := 50 * time.Millisecond; ; wait *= 2 {
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: name})
 		// The other side's queue is full.
-		if err != unix.EAGAIN && err != unix.EINTR || wait > patience/4 {
+		if err != unix.EAGAIN && err != unix.EINTR || wait > waits/4 {
 			break
 		}
 		time.Sleep(wait)
@@ -127,6 +138,9 @@ func Dial(name string) (*Conn, error) {
 	}
 	return b, nil
 }
+
+// deadline is that of what is asked or waited for now.
+func (b *Conn) deadline() time.Time { return time.Now().Add(cmp.Or(b.waits, patience)) }
 
 // Peer is the process that listens: 0 of one that this one's pid namespace does not have. unix(7), "SO_PEERCRED".
 func (b *Conn) Peer() (pid int, err error) {
@@ -144,7 +158,7 @@ func (b *Conn) Close() error { return unix.Close(b.fd) }
 // other side who this is, and no identity here leaves it at that: in a user namespace, the caller's own number would be another one than the
 // kernel's. BEGIN goes ahead of the answer, since systemd does not look at a message that comes together with it.
 func (b *Conn) authenticate() error {
-	deadline := time.Now().Add(patience)
+	deadline := b.deadline()
 	if err := b.write([]byte("\x00AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n"), deadline); err != nil {
 		return err
 	}
@@ -270,7 +284,7 @@ func (b *Conn) Call(m *Message) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(patience)
+	deadline := b.deadline()
 	if err := b.write(data, deadline); err != nil {
 		return nil, err
 	}
@@ -304,7 +318,7 @@ func (b *Conn) remember(signal *Message) {
 func (b *Conn) Signal(ctx context.Context, want func(*Message) bool) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		deadline = time.Now().Add(patience)
+		deadline = b.deadline()
 	}
 	for {
 		for len(b.signals) > 0 {
