@@ -701,6 +701,34 @@ func TestLetEnd(t *testing.T) {
 	})
 }
 
+// TestHurry: what was sent SIGKILL is not slowed down by a limit of processor time, its own or one in a cgroup below, which a container may have made: before Linux 6.18 the
+// kernel's own work for a process waits for that, too.
+func TestHurry(t *testing.T) {
+	with(t, "cpu", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		slow := limits.Limits{Writes: []limits.Write{{Version: limits.V1, Controller: "cpu", File: "cpu.cfs_quota_us", Value: "5000"}}}
+		file, fast := "cpu.cfs_quota_us", "-1\n"
+		if h.Unified() {
+			slow.Writes[0].Version, slow.Writes[0].File, slow.Writes[0].Value = limits.V2, "cpu.max", "5000 100000"
+			file, fast = "cpu.max", "max 100000\n"
+		}
+		below := groupAt(t, h, Options{Path: g.opts.Path + "/below"}, slow)
+		for _, x := range []*Group{g, below} {
+			if _, err := x.Apply(slow); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.LetEnd(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []*Group{g, below} {
+			if got := valueOf(t, x, "cpu")(file); got != fast && got+"\n" != fast {
+				t.Errorf("%s is %q", file, got)
+			}
+		}
+	})
+}
+
 // TestThreaded: the processes of a cgroup in a threaded subtree, which the kernel lists by their threads and ends none of at once, are ended all the same.
 func TestThreaded(t *testing.T) {
 	onHosts(t, func(t *testing.T, h *Host) {
