@@ -196,7 +196,7 @@ func (g *Group) Thaw() error {
 func (g *Group) LetEnd(ctx context.Context) error {
 	defer g.hurry()
 	n, dir, err := g.freezer()
-	if err != nil {
+	if err != nil || n.path == "/" { // that one nobody freezes
 		return err
 	}
 	if n.h.Version == limits.V2 {
@@ -222,6 +222,9 @@ func (g *Group) LetEnd(ctx context.Context) error {
 // hurry takes away what slows processes down that are to end, also in cgroups below, as far as there is something.
 func (g *Group) hurry() {
 	for _, n := range g.nodes {
+		if n.path == "/" {
+			continue // all that the machine has is below it
+		}
 		files := [][2]string{{"cpu.max", "max"}, {"memory.high", "max"}}
 		if n.h.Version == limits.V1 {
 			if !n.h.has("cpu") {
