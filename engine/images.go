@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/kakuri/kakuri/engine/content"
+	"github.com/kakuri/kakuri/engine/dirs"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
@@ -71,7 +72,7 @@ func (e *Engine) storage() (*storage.Store, error) {
 	if err == nil {
 		e.stores.layers = s
 	}
-	return s, err
+	return s, dirs.Made(e.data, err)
 }
 
 // storageIDs are the ids that files of an ordinary user's images, containers and volumes have.

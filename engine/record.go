@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kakuri/kakuri/engine/dirs"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/monitor"
@@ -417,7 +418,7 @@ func (e *Engine) mkdirs() error {
 	first := !exists(e.dir + "/runtime")
 	for _, dir := range []string{e.dir, e.data, e.names(), e.ids(), e.creating(), e.homes()[0], e.homes()[1], e.dir + "/monitor", e.dir + "/runtime", e.intents()} {
 		if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
-			return err
+			return dirs.Made(e.data, err)
 		}
 	}
 	if first {

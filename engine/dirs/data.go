@@ -3,6 +3,7 @@ package dirs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	}
 	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil // who is to make it says why that cannot be
+		return nil // who is to make it says why that cannot be: see [Made]
 	}
 	defer unix.Close(at)
 	var st unix.Stat_t
@@ -75,6 +76,22 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	err = ownOnly(f, fd, dir)
 	if err != nil && !look {
 		unix.Fchmod(fd, st.Mode&0o7777) // or the next command would take it for closed, and for looked through
+	}
+	return err
+}
+
+// Made is the error of who was to make something in a data directory, with what the caller can do where that cannot be made itself: HOME may be another's, as
+// root's by sudo -E, or nobody's.
+func Made(dir string, err error) error {
+	if dir == rootData || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := filepath.Dir(dir)
+	for above != "/" && unix.Access(above, unix.F_OK) != nil {
+		above = filepath.Dir(above)
+	}
+	if why := unix.Faccessat(unix.AT_FDCWD, above, unix.W_OK|unix.X_OK, unix.AT_EACCESS); why == unix.EACCES || why == unix.EROFS {
+		return fmt.Errorf("%s cannot be made in %s: %w: set HOME, or XDG_DATA_HOME, to a directory of your own", dir, above, why)
 	}
 	return err
 }

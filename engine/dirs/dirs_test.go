@@ -349,3 +349,23 @@ func TestRuntimeDirOfRoot(t *testing.T) {
 		}
 	})
 }
+
+// TestHomeOfAnother: who cannot make a data directory is told what to set, and who can has his own error.
+func TestHomeOfAnother(t *testing.T) {
+	user := nstest.User(t)
+	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
+		closed := t.TempDir()
+		if err := os.Chmod(closed, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		for home, want := range map[string]string{"/nonexistent": "XDG_DATA_HOME", "/proc": "XDG_DATA_HOME", closed: "made in " + closed, t.TempDir(): "mkdir x: "} {
+			err := Made(home+"/.local/share/kakuri", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EACCES})
+			if !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), want) {
+				t.Errorf("HOME=%s: %v, want %q", home, err, want)
+			}
+		}
+		if err := Made("/nonexistent", nil); err != nil {
+			t.Error(err)
+		}
+	})
+}
