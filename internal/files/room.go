@@ -58,7 +58,7 @@ func Calls() error {
 		{"statx", unix.SYS_STATX, none},
 	} {
 		if _, _, err := unix.RawSyscall6(c.nr, c.first, 0, 0, 0, 0, 0); err == unix.ENOSYS || err == unix.EPERM {
-			return fmt.Errorf("the system call %s is not there (%v): kakuri needs Linux 5.14 or newer, and a seccomp filter around it, as that of a container that it runs in, has to let %[1]s through: --security-opt seccomp=unconfined has none, and --privileged all that it takes", c.name, err)
+			return fmt.Errorf("the system call %s is not there (%v): kakuri needs Linux 5.14 or newer, and a seccomp filter around it, as that of a container that it runs in, has to let %[1]s through: --privileged does, or --security-opt seccomp=unconfined with --security-opt systempaths=unconfined", c.name, err)
 		}
 	}
 	return nil
