@@ -468,28 +468,37 @@ func device(s string) (BlockIOEntry, error) {
 // v2 reads a version 2 cgroup: all of it, or on a host with both versions what version 1 has not.
 func (r *reader) v2(unified bool) {
 	r.hugetlb(".current", "", ".events")
-	if !unified {
-		return
+	for _, c := range []struct {
+		controller string
+		read       func()
+		psi        **PSI
+	}{{"cpu", r.cpuV2, &r.s.CPU.PSI}, {"memory", r.memoryV2, &r.s.Memory.PSI}, {"io", r.ioV2, &r.s.BlockIO.PSI}, {"pids", r.pids, nil}} {
+		if !unified && !r.n.h.has(c.controller) {
+			continue
+		}
+		c.read()
+		if c.psi == nil {
+			continue
+		}
+		if t, ok := r.text(c.controller + ".pressure"); ok {
+			psi, err := parsePSI(t)
+			*c.psi = psi
+			r.fail(c.controller+".pressure", err)
+		}
 	}
+}
+
+func (r *reader) cpuV2() {
 	t := r.table("cpu.stat")
 	r.s.CPU.Usage.Total, r.s.CPU.Usage.User, r.s.CPU.Usage.Kernel = t["usage_usec"]*1000, t["user_usec"]*1000, t["system_usec"]*1000
 	r.s.CPU.Throttling = Throttling{t["nr_periods"], t["nr_throttled"], t["throttled_usec"] * 1000}
-	r.memoryV2()
-	r.pids()
+}
+
+func (r *reader) ioV2() {
 	if t, ok := r.text("io.stat"); ok {
 		var err error
 		r.s.BlockIO.ServiceBytes, r.s.BlockIO.Serviced, err = parseIO(t)
 		r.fail("io.stat", err)
-	}
-	for _, f := range []struct {
-		file string
-		to   **PSI
-	}{{"cpu.pressure", &r.s.CPU.PSI}, {"memory.pressure", &r.s.Memory.PSI}, {"io.pressure", &r.s.BlockIO.PSI}} {
-		if t, ok := r.text(f.file); ok {
-			psi, err := parsePSI(t)
-			*f.to = psi
-			r.fail(f.file, err)
-		}
 	}
 }
 

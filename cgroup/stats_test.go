@@ -172,3 +172,22 @@ func FuzzStats(f *testing.F) {
 		parseMount(text)
 	})
 }
+
+// TestStatsOfBoth: beside version 1 a controller that version 2 has is read there, as that of memory on kernels that have it there alone; others are not.
+func TestStatsOfBoth(t *testing.T) {
+	h, _ := fake(t, hybridMounts, "4:pids:/\n0::/\n", map[string]string{
+		"sys/fs/cgroup/unified/cgroup.controllers": "memory\n",
+		"sys/fs/cgroup/unified/g/memory.stat":      "anon 100\nfile 50\n", "sys/fs/cgroup/unified/g/memory.current": "200\n", "sys/fs/cgroup/unified/g/memory.max": "4096\n",
+		"sys/fs/cgroup/unified/g/cgroup.procs": "1\n2\n3\n", "sys/fs/cgroup/unified/g/cpu.stat": "usage_usec 1500\n",
+		"sys/fs/cgroup/pids/g/pids.current": "1\n", "sys/fs/cgroup/pids/g/pids.max": "77\n",
+	})
+	g, err := h.Group(Options{Path: "/g"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	s, err := g.Stats()
+	if err != nil || s.Memory.Usage.Usage != 200 || s.Memory.Usage.Limit != 4096 || s.Pids.Current != 1 || s.Pids.Limit != 77 || s.CPU.Usage.Total != 0 {
+		t.Errorf("%v: %+v", err, s)
+	}
+}
