@@ -153,7 +153,7 @@ func TestDefaultNetworkInside(t *testing.T) {
 	}
 }
 
-// Where no bridge can be made, the error says how to do without.
+// Where no bridge can be made, a container has none unless it asks for one, and either is told how to do without.
 func TestDefaultNetworkRefused(t *testing.T) {
 	nstest.Root(t)
 	if _, err := exec.LookPath("setpriv"); err != nil {
@@ -163,8 +163,13 @@ func TestDefaultNetworkRefused(t *testing.T) {
 		out, err := exec.Command("setpriv", append([]string{"--bounding-set=-net_admin", "--inh-caps=-net_admin", nstest.Binary(t, "kakuri"), "run", "--rm"}, args...)...).CombinedOutput()
 		return string(out), err
 	}
-	if out, err := run("host", "true"); err == nil || !strings.Contains(out, "--network none") || !strings.Contains(out, "CAP_NET_ADMIN") {
+	if out, err := run("host", "true"); err != nil || !strings.Contains(out, "warning: the container has no network: ") {
 		t.Errorf("%v: %s", err, out)
+	}
+	for _, flag := range []string{"-p=80", "--network=bridge"} {
+		if out, err := run(flag, "host", "true"); err == nil || !strings.Contains(out, "CAP_NET_ADMIN") || !strings.Contains(out, "--cap-add NET_ADMIN") {
+			t.Errorf("%s: %v: %s", flag, err, out)
+		}
 	}
 	if out, err := run("--network", "none", "host", "true"); err != nil {
 		t.Errorf("without a network: %v: %s", err, out)
