@@ -227,11 +227,11 @@ func (b *builder) bare(d plan.RootDir, dir, why string) {
 	b.opts.Root.Empty = append(b.opts.Root.Empty, d)
 }
 
-// A hostMount is a mount of the host: where, and whether it holds files of a disk
-// and not of the kernel.
+// A hostMount is a mount of the host: where, whether it holds files of a disk
+// and not of the kernel, and whether it is such a file itself.
 type hostMount struct {
-	point string
-	disk  bool
+	point      string
+	disk, file bool
 }
 
 // hostMounts lists the host's mounts beside "/".
@@ -243,7 +243,12 @@ func hostMounts() ([]hostMount, error) {
 	var list []hostMount
 	for _, m := range mounts {
 		if m.Point != "/" {
-			list = append(list, hostMount{m.Point, onDisk(m.Type)})
+			at := hostMount{point: m.Point, disk: onDisk(m.Type)}
+			if at.disk {
+				st, err := os.Lstat(m.Point)
+				at.file = err == nil && !st.IsDir()
+			}
+			list = append(list, at)
 		}
 	}
 	return list, nil
@@ -272,11 +277,12 @@ func hidden(p string, all bool) bool {
 	return !all && (!slices.Contains(systemDirs(), top) || under(privateDirs()...) || under(privatePaths()...))
 }
 
-// rootViews shows "/" as one overlay, and what is mounted below as further ones.
+// rootViews shows "/" as one overlay, and what is mounted below as further ones. There is none of a single file, such as a resolv.conf that is mounted: the one
+// below it is seen.
 func rootViews(mounts []hostMount, all bool) []plan.RootView {
 	views := []plan.RootView{{Path: "/", Dest: "/"}}
 	for _, m := range mounts {
-		if m.disk && !hidden(m.point, all) && !slices.ContainsFunc(views, func(v plan.RootView) bool { return v.Path == m.point }) {
+		if m.disk && !m.file && !hidden(m.point, all) && !slices.ContainsFunc(views, func(v plan.RootView) bool { return v.Path == m.point }) {
 			views = append(views, plan.RootView{Path: m.point, Dest: m.point})
 		}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,23 @@ func TestSysIsCovered(t *testing.T) {
 			t.Fatal(err)
 		}
 		want(t, e, Config{Rootfs: root, UserNS: "host", Command: []string{"cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"}}, "0\n")
+	})
+}
+
+// TestHostOfFileMounts: the image host is shown where a single file is mounted on one, as a resolv.conf is, or a machine-id.
+func TestHostOfFileMounts(t *testing.T) {
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}, func(t *testing.T) {
+		const at = "/etc/hostname"
+		if err := unix.Mount("/etc/passwd", at, "", unix.MS_BIND, ""); err != nil {
+			t.Skipf("needs a file %s: %v", at, err)
+		}
+		t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+		mounts, err := hostMounts()
+		if err != nil || !slices.Contains(mounts, hostMount{at, true, true}) {
+			t.Errorf("%v, %v", mounts, err)
+		}
+		want(t, open(t), Config{Image: "host", Command: []string{"echo", "runs"}}, "runs\n")
 	})
 }
 
