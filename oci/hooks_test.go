@@ -276,6 +276,32 @@ func TestHookAsksAfterFailure(t *testing.T) {
 	p.empty()
 }
 
+// A hook that changes the container it runs for would wait for who waits for it. It is told so at once; what changes no state it may do.
+func TestHookOfItsOwnContainer(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	log := filepath.Join(nstest.Dir(t), "log")
+	for _, point := range []string{"createRuntime", "poststart"} {
+		for _, args := range [][]string{{"delete", "c"}, {"delete", "-f", "c"}, {"start", "c"}, {"pause", "c"}, {"resume", "c"}, {"update", "--pids-limit", "9", "c"}} {
+			s := base("exec sleep 100")
+			ask := p.command(args...)
+			hook := shell("timeout 20 " + strings.Join(ask.Args, " ") + " >" + log + " 2>&1; test $? = 1")
+			hook.Env = append(os.Environ(), ask.Env...)
+			setHooks(s, point, hook)
+			p.good("run", "-d", "-b", bundle(t, s), "c")
+			if data, err := os.ReadFile(log); err != nil || !strings.Contains(string(data), "a hook can ask for the state") {
+				t.Errorf("%s, %v: %v: the hook was told %q", point, args, err, data)
+			}
+			if got := p.good("state", "c"); !strings.Contains(got, `"running"`) {
+				t.Errorf("%s, %v: %s", point, args, got)
+			}
+			p.good("delete", "-f", "c")
+		}
+	}
+	p.empty()
+}
+
 // A hook without an argument gets its path; one at the start without an environment gets the
 // process's, with a HOME.
 func TestHookDefaults(t *testing.T) {

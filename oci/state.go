@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/leanjson"
+	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/specjson"
 	"github.com/kakuri/kakuri/plan"
@@ -267,9 +268,16 @@ func (r *Runtime) List() ([]*Container, error) {
 	return list, nil
 }
 
-// lock waits for who changes this container, and reads its state again. Unlock gives it back.
+// lock waits for who changes this container, and reads its state again. Unlock gives it back. A command of one of the container's hooks would wait for who waits for the
+// hook: it is refused.
 func (c *Container) lock() error {
-	fd, err := files.LockDir(c.dir, unix.LOCK_EX)
+	fd, err := files.LockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		if pid := files.Holder(c.dir); pid > 0 && process.Descends(pid) {
+			return fmt.Errorf("container %s is being changed by process %d, which waits for the end of this command's caller: a hook can ask for the state, kill and exec, or fail", c.ID, pid)
+		}
+		fd, err = files.LockDir(c.dir, unix.LOCK_EX)
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return ErrNotExist
 	}

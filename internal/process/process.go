@@ -192,6 +192,22 @@ func Fields(stat []byte) [][]byte {
 	return nil
 }
 
+// Descends reports whether this process is a child of another one, or a child's child, and so on.
+func Descends(pid int) bool {
+	for above := unix.Getppid(); above > 0; {
+		if above == pid {
+			return true
+		}
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(above) + "/stat")
+		f := Fields(stat)
+		if err != nil || f == nil {
+			return false
+		}
+		above, _ = strconv.Atoi(string(f[1]))
+	}
+	return false
+}
+
 // Dir is the descriptor of /proc/PID, the Process's own.
 func (p *Process) Dir() int { return p.dir }
 
