@@ -324,7 +324,6 @@ func (m *monitor) start(ctx context.Context) error {
 	}
 	m.event("start", nil)
 	m.watchServer(r)
-	r.container.RememberOOM()
 	m.watchHealth(r)
 	return nil
 }

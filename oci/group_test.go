@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // TestExecIntoFrozen: no process is started where it would stand still, in a control group below that somebody has frozen: on version 2 a container has its own do so, into
@@ -572,6 +574,50 @@ func TestUnitGone(t *testing.T) {
 	defer g.Remove(t.Context())
 	if err := c.removeGroup(t.Context()); err == nil || !strings.Contains(err.Error(), "systemd of the user") {
 		t.Errorf("it is there: %v", err)
+	}
+}
+
+// TestOOMBeforeTheStart: what the kernel ends for want of memory is counted from before the execve on. A cgroup of systemd's may be gone right after that.
+func TestOOMBeforeTheStart(t *testing.T) {
+	nstest.Root(t)
+	r := &Runtime{}
+	h, err := r.cgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := h.Group(cgroup.Options{Path: "/kakuri-test-" + rand.Text(), ID: "oom"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Create(limits.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Remove(t.Context())
+	if _, err := g.OOMKills(); err != nil {
+		t.Skipf("needs the controller memory: %v", err)
+	}
+	child := exec.Command("sleep", "100")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer child.Wait()
+	defer child.Process.Kill()
+	fd, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	unit := "user.slice:kakuri:oom"
+	c := &Container{ID: "oom", fd: fd, runtime: r, state: record{Cgroups: g.Paths(), Systemd: &unit}}
+	watched := false
+	m := &making{c: c, launch: &Launch{Started: func(Witness) error { watched = c.ooms != nil; return nil }}}
+	defer m.forget()
+	if err := m.start(child.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if !watched {
+		t.Error("nobody counts")
 	}
 }
 

@@ -186,8 +186,12 @@ func (m *making) start(pid int) error {
 	}
 	c.runtime.debug("child process in init() has pid %d", pid)
 	c.state.Kin.note(pid)
-	if err := c.save(); err != nil || m.launch == nil || m.launch.Started == nil {
+	if err := c.save(); err != nil || m.launch == nil {
 		return err
+	}
+	c.RememberOOM() // before its execve: memory may be short at once
+	if m.launch.Started == nil {
+		return nil
 	}
 	return m.launch.Started(m.first.Witness())
 }
