@@ -273,7 +273,7 @@ func (r *Runtime) List() ([]*Container, error) {
 func (c *Container) lock() error {
 	fd, err := files.LockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		if pid := files.Holder(c.dir); pid > 0 && process.Descends(pid) {
+		if pid := files.Holder(c.dir); pid > 0 && c.hooked() && process.Descends(pid) {
 			return fmt.Errorf("container %s is being changed by process %d, which waits for the end of this command's caller: a hook can ask for the state, kill and exec, or fail", c.ID, pid)
 		}
 		fd, err = files.LockDir(c.dir, unix.LOCK_EX)
@@ -291,6 +291,12 @@ func (c *Container) lock() error {
 	}
 	c.fd = fd
 	return nil
+}
+
+// hooked reports whether the container has hooks.
+func (c *Container) hooked() bool {
+	spec, err := c.Spec()
+	return err == nil && spec.Hooks != nil
 }
 
 func (c *Container) unlock() {
