@@ -1036,7 +1036,8 @@ func TestCVE_2020_15257(t *testing.T) {
 	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
 	out, stderr, code := run(t, bundle(t, s))
 	for line := range strings.Lines(out) {
-		if f := strings.Fields(line); !strings.Contains(string(before), f[len(f)-1]) {
+		// The runtime's end of a pair has a name of the kernel's when it has sent something, by SO_PASSCRED, until the start is over: it is connected, and takes none else.
+		if f := strings.Fields(line); !strings.Contains(string(before), f[len(f)-1]) && (f[4] != "0005" || f[5] != "03") {
 			t.Errorf("an abstract socket: %s", line)
 		}
 	}
