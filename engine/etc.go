@@ -193,7 +193,7 @@ func (b *builder) machineAddrs() (list []netip.Addr, err error) {
 // resolveNames decides who answers for names: on the default network, as with Docker, the servers that the host asks; on others kakuri's own
 // resolver, which asks them.
 func (b *builder) resolveNames() error {
-	conf, host := hostResolv()
+	conf := hostResolv()
 	own := b.run.ownNetwork()
 	asked := len(b.run.DNS) > 0
 	if (!own || len(b.wires) == 0) && !asked && len(b.run.DNSSearch)+len(b.run.DNSOptions) == 0 {
@@ -206,11 +206,14 @@ func (b *builder) resolveNames() error {
 		return err
 	}
 	if len(b.wires) > 0 && b.needsResolver(&conf) {
-		// What was asked for is asked from inside, where nothing leads out: there it may be at home.
-		if asked {
-			b.names.servers = conf.servers
-		} else if !b.isolated() {
-			b.names.servers = b.fromHost(host)
+		for _, s := range conf.servers {
+			if s.Host = !asked; s.Host && b.engine.rootless() {
+				s = inWorld(s)
+			}
+			// What was asked for is asked from inside, where nothing leads out: there it may be at home.
+			if asked || !b.isolated() {
+				b.names.servers = append(b.names.servers, s)
+			}
 		}
 		b.names.resolver, b.opts.Network.Resolver = true, &plan.Resolver{}
 		conf.servers = []server{{Addr: plan.ResolverAddr()}}
@@ -222,34 +225,19 @@ func (b *builder) resolveNames() error {
 	return nil
 }
 
-// hostResolv is whom a container asks that asks for itself: behind the stub of systemd-resolved its servers, as they are now. And whom the host asks, which may be that stub:
-// it knows which server has the names of which domain, as those of a VPN, and which servers there are by then.
-func hostResolv() (conf resolv, host []uplink.NameServer) {
-	file := uplink.ParseResolv(hostFile("/etc/resolv.conf"))
-	host = file.Asked()
-	if file.Stub() {
+// hostResolv is whom the host asks: behind the stub of systemd-resolved its servers.
+func hostResolv() resolv {
+	host := uplink.ParseResolv(hostFile("/etc/resolv.conf"))
+	if host.Stub() {
 		if real := uplink.ParseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.Servers) > 0 {
-			file = real
+			host = real
 		}
 	}
-	conf = resolv{search: file.Search, options: file.Options}
-	for _, s := range file.Asked() {
+	conf := resolv{search: host.Search, options: host.Options}
+	for _, s := range host.Asked() {
 		conf.servers = append(conf.servers, server{Addr: s.Addr, Scope: s.Device})
 	}
-	return conf, host
-}
-
-// fromHost are servers that the container's monitor asks as the host does. An ordinary user's monitor is in his network world, where the uplink passes on what is for those that
-// only the machine itself reaches.
-func (b *builder) fromHost(list []uplink.NameServer) (servers []server) {
-	for _, s := range list {
-		a, passed := s.Inside()
-		if b.engine.rootless() && passed {
-			s = uplink.NameServer{Addr: a}
-		}
-		servers = append(servers, server{Addr: s.Addr, Scope: s.Device, Host: true})
-	}
-	return servers
+	return conf
 }
 
 // changeResolv puts what was asked for in the place of what the host has.
@@ -297,6 +285,14 @@ type resolv struct {
 	servers []server
 	search  []string
 	options []string
+}
+
+// inWorld is how an ordinary user's monitor, which is in his network world, asks a server of the machine.
+func inWorld(s server) server {
+	if a, ok := (uplink.NameServer{Addr: s.Addr, Device: s.Scope}).Inside(); ok {
+		s.Addr, s.Scope = a, 0
+	}
+	return s
 }
 
 // text is it as a file.

@@ -265,38 +265,6 @@ func TestNoServers(t *testing.T) {
 	}
 }
 
-// TestStub: behind systemd-resolved a container that asks for itself asks its servers, and kakuri's resolver asks the stub: that alone knows which domain is whose.
-func TestStub(t *testing.T) {
-	nstest.Root(t)
-	nstest.ResolvConf(t, "nameserver 127.0.0.53\noptions edns0 trust-ad\n")
-	real := "/run/systemd/resolve"
-	if err := os.MkdirAll(real, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll("/run/systemd")
-	if err := os.WriteFile(real+"/resolv.conf", []byte("nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch example.org\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for network, want := range map[string]string{
-		netdb.DefaultName: "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch example.org\n []",
-		"web":             "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n [127.0.0.53 true]",
-	} {
-		for _, e := range []*Engine{open(t), {}} { // {} is an ordinary user's
-			b := builder{engine: e, run: Config{Network: network, DNSSearch: []string{"example.org"}}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: network}}}}
-			if err := b.resolveNames(); err != nil {
-				t.Fatal(err)
-			}
-			var asked []string
-			for _, s := range b.names.servers {
-				asked = append(asked, fmt.Sprint(s.Addr, " ", s.Host))
-			}
-			if got := fmt.Sprint(string(b.names.conf), " ", asked); got != want {
-				t.Errorf("%s, rootless %v: %q, want %q", network, e.rootless(), got, want)
-			}
-		}
-	}
-}
-
 // TestServerOfDevice: a server that the machine knows by one of its devices is asked there by root's monitor, which is on the machine, and by an ordinary user's, which is in the
 // network world, where the uplink passes that on.
 func TestServerOfDevice(t *testing.T) {
