@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -24,7 +23,7 @@ func (b *builder) cgroup() error {
 	privileged := b.host.Privileged()
 	if privileged && !b.needsCgroup() {
 		if why := noCgroups(); why != nil {
-			b.notes = append(b.notes, fmt.Sprintf("the container has no control group, and no limit of processes: %v", why))
+			b.notes = append(b.notes, fmt.Sprintf("the container has no control group, so no limit of processes, and no rules for devices: %v", why))
 			return nil
 		}
 	}
@@ -65,11 +64,9 @@ func (b *builder) cgroup() error {
 }
 
 // needsCgroup reports whether root's container is not to be without a control group: limits were asked for, or its rules keep
-// from devices what nothing else does.
+// from devices what nothing else does, as the machine's root from those below a volume, and from what an exec with CAP_MKNOD made.
 func (b *builder) needsCgroup() bool {
-	caps, err := b.caps()
-	makesNodes := err == nil && b.hostRoot() && !b.run.Privileged && caps.Has(abi.CapMknod)
-	return b.run.CgroupParent != "" || b.run.Resources.asked() || b.spec.Linux.Resources != nil || makesNodes ||
+	return b.run.CgroupParent != "" || b.run.Resources.asked() || b.spec.Linux.Resources != nil || b.hostRoot() && !b.run.Privileged ||
 		slices.ContainsFunc(b.access, func(a specs.LinuxDeviceCgroup) bool { return len(a.Access) < 3 })
 }
 

@@ -227,11 +227,17 @@ func (b *builder) bare(d plan.RootDir, dir, why string) {
 	b.opts.Root.Empty = append(b.opts.Root.Empty, d)
 }
 
-// A hostMount is a mount of the host: where, whether it holds files of a disk
-// and not of the kernel, and whether it is such a file itself.
+// A hostMount is a mount of the host: where, and whether it holds files of a disk
+// and not of the kernel.
 type hostMount struct {
-	point      string
-	disk, file bool
+	point string
+	disk  bool
+}
+
+// file reports whether it is a single file. Only those that are shown are asked: another one may be of a server that does not answer.
+func (m hostMount) file() bool {
+	st, err := os.Lstat(m.point)
+	return err == nil && !st.IsDir()
 }
 
 // hostMounts lists the host's mounts beside "/".
@@ -243,12 +249,7 @@ func hostMounts() ([]hostMount, error) {
 	var list []hostMount
 	for _, m := range mounts {
 		if m.Point != "/" {
-			at := hostMount{point: m.Point, disk: onDisk(m.Type)}
-			if at.disk {
-				st, err := os.Lstat(m.Point)
-				at.file = err == nil && !st.IsDir()
-			}
-			list = append(list, at)
+			list = append(list, hostMount{point: m.Point, disk: onDisk(m.Type)})
 		}
 	}
 	return list, nil
@@ -282,7 +283,7 @@ func hidden(p string, all bool) bool {
 func rootViews(mounts []hostMount, all bool) []plan.RootView {
 	views := []plan.RootView{{Path: "/", Dest: "/"}}
 	for _, m := range mounts {
-		if m.disk && !m.file && !hidden(m.point, all) && !slices.ContainsFunc(views, func(v plan.RootView) bool { return v.Path == m.point }) {
+		if m.disk && !hidden(m.point, all) && !m.file() && !slices.ContainsFunc(views, func(v plan.RootView) bool { return v.Path == m.point }) {
 			views = append(views, plan.RootView{Path: m.point, Dest: m.point})
 		}
 	}

@@ -51,7 +51,7 @@ func TestWithoutCgroups(t *testing.T) {
 				}
 				few, need := int64(5), "cgroup"
 				refused(t, e, Config{Rootfs: root, Command: []string{"true"}, Resources: Resources{PidsLimit: &few}}, 125, need)
-				refused(t, e, Config{Rootfs: root, Command: []string{"true"}, UserNS: "host", CapAdd: []string{"MKNOD"}}, 125, need)
+				refused(t, e, Config{Rootfs: root, Command: []string{"true"}, UserNS: "host", CapDrop: []string{"MKNOD"}}, 125, need)
 				refused(t, e, Config{Rootfs: root, Command: []string{"true"}, Devices: []Device{{Host: "/dev/zero", Inside: "/dev/z", Access: "r", Flag: "/dev/zero:/dev/z:r"}}}, 125, need)
 			})
 		})
@@ -83,7 +83,7 @@ func TestHostOfFileMounts(t *testing.T) {
 		}
 		t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
 		mounts, err := hostMounts()
-		if err != nil || !slices.Contains(mounts, hostMount{at, true, true}) {
+		if err != nil || !slices.Contains(mounts, hostMount{at, true}) {
 			t.Errorf("%v, %v", mounts, err)
 		}
 		want(t, open(t), Config{Image: "host", Command: []string{"echo", "runs"}}, "runs\n")

@@ -196,8 +196,8 @@ func TestNoPidsController(t *testing.T) {
 	limit := func(asked *int64) int64 {
 		t.Helper()
 		_, b := lookedAt(t, e, Config{Image: "host", Command: []string{"true"}, Network: "none", Resources: Resources{PidsLimit: asked}})
-		if p := b.spec.Linux.Resources.Pids; p != nil {
-			return *p.Limit
+		if r := b.spec.Linux.Resources; r != nil && r.Pids != nil {
+			return *r.Pids.Limit
 		}
 		return 0
 	}

@@ -32,7 +32,7 @@ func hint(e *Error) string {
 		return cmp.Or(on(errno, "this kernel, or this kind of namespace, has no such parameter", syscall.ENOENT),
 			on(errno, "something is mounted over /proc/sys, as in a container, or a unit of systemd with ProtectKernelTunables=", syscall.EXDEV, syscall.EROFS))
 	case *plan.MakeCgroup:
-		return on(errno, "in a container control groups are read-only, unless it has --privileged; without limits (-m, --cpus, --pids-limit) kakuri run needs none", syscall.EROFS)
+		return on(errno, "in a container control groups are read-only, unless it has --privileged; without limits (-m, --cpus, --pids-limit) and --userns host kakuri run needs none", syscall.EROFS)
 	case *plan.LoopbackUp:
 		return on(errno, "a network namespace without a user namespace takes CAP_NET_ADMIN: --network host makes none", syscall.EPERM)
 	case *plan.OpenProc:
@@ -255,7 +255,7 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 func coveredHint(kind string) string {
 	place := map[string]string{"proc": "/proc", "sysfs": "/sys"}[kind]
 	return fmt.Sprintf("in a user namespace the kernel wants the host's own %[1]s visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace: "+
-		"as root, mount -t %[1]s %[1]s %[2]s, where none is mounted; in a container --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), leaves it without masks; and root with CAP_SYS_ADMIN does without by --userns host", kind, place)
+		"as root, mount -t %[1]s %[1]s %[2]s, where none is mounted; in a container --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), leaves it without masks", kind, place)
 }
 
 func rootHint(dest string) string {
