@@ -306,7 +306,7 @@ const orphanEnd = 5 * time.Second
 // removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for
 // one, and removes it.
 func (c *Container) removeGroup(ctx context.Context) error {
-	if err := c.endGroup(ctx); err != nil {
+	if ours, err := c.endGroup(ctx); err != nil || !ours {
 		return err
 	}
 	g, err := c.group()
@@ -325,15 +325,15 @@ func (c *Container) removeGroup(ctx context.Context) error {
 	return g.Remove(ctx) // also of one that is gone: systemd keeps a unit that failed for people to look at
 }
 
-// endGroup ends what is left in the container's cgroup, whether systemd answers or not.
-func (c *Container) endGroup(ctx context.Context) error {
+// endGroup ends what is left in the container's cgroup, whether systemd answers or not. One that is another container's is not ours.
+func (c *Container) endGroup(ctx context.Context) (ours bool, err error) {
 	g, err := c.readGroup()
 	if g == nil || err != nil {
-		return err
+		return false, err
 	}
 	defer g.Close()
 	if !g.Exists() {
-		return nil
+		return true, nil
 	}
 	if c.state.PID == 0 {
 		// Whether it was made, or is another container's, is not known: its maker was killed. A process that the maker was about to make a container
@@ -341,14 +341,14 @@ func (c *Container) endGroup(ctx context.Context) error {
 		for end := time.Now().Add(orphanEnd); ; time.Sleep(time.Millisecond) {
 			pids, err := g.AllPids()
 			if err != nil || len(pids) > 0 && time.Now().After(end) {
-				return err
+				return false, err
 			}
 			if len(pids) == 0 {
 				break
 			}
 		}
 	}
-	return g.Kill(ctx, unix.SIGKILL)
+	return true, g.Kill(ctx, unix.SIGKILL)
 }
 
 // OwnPIDs reports whether the container has a pid namespace of its own: the end of its first process is that of all others then.

@@ -124,6 +124,47 @@ func TestSilentSystemd(t *testing.T) {
 	p.empty()
 }
 
+// TestForeignGroup: a container that was killed before it was refused another one's cgroup is taken away, and that one's stays as it is, with systemd as well.
+func TestForeignGroup(t *testing.T) {
+	nstest.Root(t)
+	p := newPlace(t)
+	spec := limited("sleep 1000", 100)
+	spec.Linux.CgroupsPath = "" // its own name
+	p.good("run", "-d", "--bundle", bundle(t, spec), "x")
+	made, err := os.ReadFile(filepath.Join(p.dir, "x/state.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/none")
+	for id, unit := range map[string]any{"half": nil, "unit": "system.slice:kakuri:x"} {
+		state := map[string]any{}
+		if err := json.Unmarshal(made, &state); err != nil {
+			t.Fatal(err)
+		}
+		delete(state, "pid")
+		delete(state, "begun")
+		if unit != nil {
+			state["systemd"] = unit
+		}
+		half, err := json.Marshal(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(p.dir, id), 0o711); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(p.dir, id, "state.json"), half, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.good("delete", "--force", id)
+	}
+	if got := p.good("state", "x"); !strings.Contains(got, `"running"`) {
+		t.Error(got)
+	}
+	p.good("delete", "--force", "x")
+	p.empty()
+}
+
 // limited is a container with a cgroup of its own in which few processes may be.
 func limited(line string, pids int64) *specs.Spec {
 	s := base(line)
