@@ -749,18 +749,20 @@ func (g *Group) divided() bool {
 	return err == nil && strings.TrimSpace(given) != ""
 }
 
-// cgroupOf is the path of a process's cgroup of version 2, as /proc/PID/cgroup has it: cgroups(7).
+// cgroupOf is the path of a process's cgroup in this hierarchy, as /proc/PID/cgroup has it: cgroups(7).
 func (n *node) cgroupOf(pid int) (string, error) {
 	text, err := n.tree.read(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", err
 	}
 	for line := range strings.Lines(text) {
-		if p, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+		id, rest, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		controllers, p, _ := strings.Cut(rest, ":")
+		if n.h.Version == limits.V2 && id == "0" || n.h.Version == limits.V1 && slices.ContainsFunc(strings.Split(controllers, ","), n.h.has) {
 			return p, nil
 		}
 	}
-	return "", n.errorf("process %d is in no cgroup of version 2", pid)
+	return "", n.errorf("process %d is in none of this hierarchy", pid)
 }
 
 // Delegate gives the cgroup to the user uid, so that root of a container's user namespace can make cgroups

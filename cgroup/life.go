@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,37 +191,26 @@ func (g *Group) Thaw() error {
 	return n.thaw(dir)
 }
 
-// LetEnd lets processes end that were sent SIGKILL, which waits for the thaw with version 1. Where something is frozen there, be it by a container that may make cgroups below
-// its own, all processes are ended: after a thaw alone another one of them could freeze it again. Nor are they slowed down any more: with a thousandth of a processor a large one
-// takes minutes to end.
-func (g *Group) LetEnd(ctx context.Context) error {
-	defer g.hurry()
+// LetEnd lets the process first end, which was sent SIGKILL, and those that end with it: with version 1 that waits for the thaw, of cgroups below, too. Where first itself
+// stands still all processes are ended: after a thaw alone another one of them could freeze it again.
+func (g *Group) LetEnd(ctx context.Context, first int) error {
 	n, dir, err := g.freezer()
 	if err != nil || n.path == "/" { // that one nobody freezes
 		return err
 	}
-	if n.h.Version == limits.V2 {
-		return n.thaw(dir)
-	}
-	frozen := false
-	err = walk(dir, func(at int) ([]string, error) {
-		state, err := readFile(at, "freezer.self_freezing")
-		if frozen = frozen || strings.TrimSpace(state) == "1"; frozen || err != nil {
-			return nil, err
+	if n.h.Version == limits.V1 {
+		own, _ := n.cgroupOf(first) // none of one that has ended
+		if sub := below(path.Join(n.h.Root, n.path), own); sub != "" && g.StandsStill(strings.TrimPrefix(sub, "/")) {
+			return g.Kill(ctx, unix.SIGKILL)
 		}
-		return subdirs(at)
-	}, func(int, string) error { return nil })
-	if err != nil {
-		return n.errorf("read freezer.self_freezing: %w", err)
+		return g.thawAll()
 	}
-	if !frozen {
-		return nil
-	}
-	return g.Kill(ctx, unix.SIGKILL)
+	return n.thaw(dir)
 }
 
-// hurry takes away what slows processes down that are to end, also in cgroups below, as far as there is something.
-func (g *Group) hurry() {
+// hurry takes away what slows processes down that are all to end, also in cgroups below, as far as there is something: with a thousandth of a processor a large one
+// takes minutes to end.
+func (g *Group) hurry(ctx context.Context) {
 	for _, n := range g.nodes {
 		if n.path == "/" {
 			continue // all that the machine has is below it
@@ -239,6 +229,9 @@ func (g *Group) hurry() {
 		_ = walk(dir, func(at int) ([]string, error) {
 			for _, f := range files {
 				_ = writeFile(at, f[0], f[1]) // not there without its controller
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, err
 			}
 			return subdirs(at)
 		}, func(int, string) error { return nil })
@@ -405,7 +398,7 @@ func waitEvent(ctx context.Context, dir int, key string, want uint64) error {
 // cgroup stays frozen, but for SIGKILL, which on version 2 ends frozen processes too.
 func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	if sig == unix.SIGKILL {
-		defer g.hurry()
+		g.hurry(ctx) // first: to be frozen takes processor time, too
 	}
 	if n := g.of("", limits.V2); n != nil && sig == unix.SIGKILL && g.host.Unified() {
 		if done, err := n.kill(); done || err != nil {

@@ -684,7 +684,7 @@ func TestLetEnd(t *testing.T) {
 			}
 		}
 		first.Process.Kill()
-		if err := g.LetEnd(t.Context()); err != nil {
+		if err := g.LetEnd(t.Context(), first.Process.Pid); err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan unix.Signal, 1)
@@ -697,6 +697,52 @@ func TestLetEnd(t *testing.T) {
 				t.Error(err)
 			}
 			<-ended
+		}
+	})
+}
+
+// TestLetEndOfOthers: the end of a container's first process is not that of another container below it, which stands still, nor that of its limits, or the own ones.
+func TestLetEndOfOthers(t *testing.T) {
+	with(t, "cpu", func(t *testing.T, h *Host) {
+		g := group(t, h)
+		slow := limits.Limits{Writes: []limits.Write{{Version: limits.V1, Controller: "cpu", File: "cpu.cfs_quota_us", Value: "50000"}}}
+		if h.Unified() {
+			slow.Writes[0] = limits.Write{Version: limits.V2, Controller: "cpu", File: "cpu.max", Value: "50000 100000"}
+		}
+		file := slow.Writes[0].File
+		below := groupAt(t, h, Options{Path: g.opts.Path + "/below"}, slow)
+		for _, x := range []*Group{g, below} {
+			if _, err := x.Apply(slow); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := &member{Cmd: nstest.Part("hold")}
+		first.run(t)
+		defer first.Wait()
+		defer first.in.Close()
+		if !h.Unified() { // where one that has children with controllers takes no process
+			if err := g.Join(first.Process.Pid, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := start(t, below, "hold")
+		if err := below.Freeze(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.LetEnd(t.Context(), first.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []*Group{g, below} {
+			if got := strings.TrimSpace(valueOf(t, x, "cpu")(file)); got != slow.Writes[0].Value {
+				t.Errorf("%s is %q", file, got)
+			}
+		}
+		if err := below.Thaw(); err != nil {
+			t.Error(err)
+		}
+		other.in.Close()
+		if sig := other.end(); sig == unix.SIGKILL {
+			t.Error("the other one was ended")
 		}
 	})
 }
@@ -718,7 +764,7 @@ func TestHurry(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := g.LetEnd(t.Context()); err != nil {
+		if err := g.Kill(t.Context(), unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		for _, x := range []*Group{g, below} {

@@ -856,7 +856,11 @@ func (m *monitor) thaw(r *run) {
 			t.Stop()
 			return
 		case <-t.C:
-			r.container.LetEnd()
+			if wait == time.Second {
+				r.container.EndAll()
+			} else {
+				r.container.LetEnd()
+			}
 			m.lookLeft(r, 100*time.Millisecond) // whoever stops it waits
 		}
 	}

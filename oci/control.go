@@ -172,9 +172,20 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 // LetEnd lets a container end whose first process was sent SIGKILL: on version 1 of control groups the signal waits for the thaw, of groups too that the container
 // has made and frozen itself, as an engine in it does. Nothing runs again that has the signal.
 func (c *Container) LetEnd() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second) // which some processes can hold up, and who asks may ask again
+	return c.ending(func(ctx context.Context, g *group) error { return g.LetEnd(ctx, c.state.PID) })
+}
+
+// EndAll ends all of a container's processes, of which the first one did not end by SIGKILL within a moment and [Container.LetEnd], and takes away what slows them down. It is for
+// who is to have the container gone: containers below its control group go with it.
+func (c *Container) EndAll() error {
+	return c.ending(func(ctx context.Context, g *group) error { return g.Kill(ctx, unix.SIGKILL) })
+}
+
+// ending does to the container's cgroup what helps it to end, for a second at most: some processes can hold that up, and who asks may ask again.
+func (c *Container) ending(help func(ctx context.Context, g *group) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	err := c.withGroup("SIGKILL", func(g *group) error { return g.LetEnd(ctx) })
+	err := c.withGroup("SIGKILL", func(g *group) error { return help(ctx, g) })
 	if errors.As(err, new(*NoCgroupError)) || errors.Is(err, cgroup.ErrNoFreezer) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 		return nil // nothing holds it up, or it has ended
 	}
@@ -451,14 +462,14 @@ func (c *Container) Over() { c.over = true }
 // gone waits until a process of a container that was sent SIGKILL has ended, or is [Container.Left].
 func (c *Container) gone(p *Process) error {
 	const patience, moment = 10 * time.Second, time.Second
-	frozen := c.LetEnd()
-	for begin := time.Now(); !p.Wait(moment); frozen = c.LetEnd() {
+	held := c.LetEnd()
+	for begin := time.Now(); !p.Wait(moment); held = c.EndAll() {
 		if c.Left(p) {
 			return nil // only its number is left, for as long as the parent of another one does not wait for that
 		}
 		if time.Since(begin) > patience {
 			err := fmt.Errorf("process %d of container %s does not end, %s after SIGKILL: it waits in the kernel; see /proc/%[1]d/stack", p.Witness().PID, c.ID, patience)
-			return errors.Join(err, frozen)
+			return errors.Join(err, held)
 		}
 	}
 	return nil

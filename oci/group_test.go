@@ -165,6 +165,50 @@ func TestForeignGroup(t *testing.T) {
 	p.empty()
 }
 
+// TestDeleteOfHeldUp: of a container whose first process does not end, the others do when it is deleted by force: they do not go on, let alone without limits.
+func TestDeleteOfHeldUp(t *testing.T) {
+	nstest.Root(t)
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.Unified() {
+		t.Skip("needs version 1 of the freezer, which SIGKILL waits for")
+	}
+	p := newPlace(t)
+	spec := limited("sleep 1000 & echo 1 >/ready; wait", 100)
+	spec.Linux.CgroupsPath = "" // its own name
+	dir := bundle(t, spec)
+	p.good("run", "-d", "--bundle", dir, "x")
+	nstest.Until(t, "it has two processes", func() bool { _, err := os.Stat(filepath.Join(dir, "rootfs/ready")); return err == nil })
+	c, err := (&Runtime{Root: p.dir}).Open("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := h.Group(cgroup.Options{Path: "/kakuri-test-" + rand.Text(), ID: "other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, err := range []error{other.Create(limits.Limits{}), other.Join(c.state.PID, ""), other.Freeze(t.Context())} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.bad("does not end", "delete", "--force", "x")
+	if pids, err := c.Processes(); err != nil || len(pids) > 0 {
+		t.Errorf("%v go on: %v", pids, err)
+	}
+	if err := other.Thaw(); err != nil {
+		t.Error(err)
+	}
+	p.good("delete", "--force", "x")
+	if err := other.Remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+	p.empty()
+}
+
 // limited is a container with a cgroup of its own in which few processes may be.
 func limited(line string, pids int64) *specs.Spec {
 	s := base(line)
