@@ -115,7 +115,8 @@ func unescapeAddress(s string) string {
 func Dial(name string) (*Conn, error) { return dial(name, patience) }
 
 func dial(name string, waits time.Duration) (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	// What blocks waits in connect(2) for room in the other side's queue, for ever when that one is stopped.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}

@@ -86,3 +86,31 @@ func TestEndlessFlood(t *testing.T) {
 		t.Errorf("after the deadline %d signals were heard: %v", heard, err)
 	}
 }
+
+// TestStoppedPeer: who listens and takes no connection, as one that is stopped, has a full queue soon: who comes then gives up in time, too.
+func TestStoppedPeer(t *testing.T) {
+	name := t.TempDir() + "/bus"
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: name}), unix.Listen(fd, 0))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		refused := make(chan error, 1)
+		go func() {
+			_, err := dial(name, 100*time.Millisecond)
+			refused <- err
+		}()
+		select {
+		case err := <-refused:
+			if err == nil {
+				t.Error("it is connected")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("connection %d waits for ever", i)
+		}
+	}
+}
