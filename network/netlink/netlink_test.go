@@ -119,3 +119,24 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("%v", e)
 	}
 }
+
+// TestAbsentDevice: the kernel is not asked for a device that is not there, for which it would run modprobe; nor does a name lead anywhere else.
+func TestAbsentDevice(t *testing.T) {
+	nobody := &Socket{fd: -1}
+	for _, name := range []string{"kakuri-none", "", ".", "..", "../conf/lo", "lo/..", "all", "default"} {
+		if _, _, err := nobody.Device(name); err != unix.ENODEV {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if _, _, err := nobody.Device("lo"); err != unix.EBADF {
+		t.Errorf("lo: %v", err)
+	}
+	s, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if index, _, err := s.Device("lo"); index != 1 || err != nil {
+		t.Errorf("lo: %d, %v", index, err)
+	}
+}

@@ -3,6 +3,7 @@ package netlink
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -75,8 +76,11 @@ func (s *Socket) Link(name string) (l Link, err error) {
 }
 
 // Device is a device's number, and whether it is up, by netdevice(7): unix.ENODEV where there is none of the name. [Socket.Link] waits for who changes devices,
-// in whatever namespace: while one with thousands of them ends that is the kernel, for half a minute. This does not.
+// in whatever namespace: while one with thousands of them ends that is the kernel, for half a minute. This does not. The socket is one of the calling thread's namespace.
 func (s *Socket) Device(name string) (index int32, up bool, err error) {
+	if absent(name) {
+		return 0, false, unix.ENODEV
+	}
 	req, err := unix.NewIfreq(name)
 	if err == nil {
 		err = unix.IoctlIfreq(s.fd, unix.SIOCGIFINDEX, req)
@@ -85,6 +89,21 @@ func (s *Socket) Device(name string) (index int32, up bool, err error) {
 		index, err = int32(req.Uint32()), unix.IoctlIfreq(s.fd, unix.SIOCGIFFLAGS, req)
 	}
 	return index, err == nil && req.Uint16()&unix.IFF_UP != 0, err
+}
+
+// settings has a directory for each device of the thread's network namespace that IPv4 may be spoken by, as by each bridge, and two that are no device's.
+const settings = "/proc/sys/net/ipv4/conf"
+
+// absent reports whether there surely is no device of a name. An ioctl(2) that names one which is not there has the kernel run modprobe(8) for it, for "netdev-NAME" and,
+// where the caller has CAP_SYS_MODULE, for the bare name: dev_load of net/core/dev_ioctl.c. So a bridge that is called like a module would load it, and each command would
+// start some processes for each bridge that is gone. To look into /proc does not, and waits for nobody.
+func absent(name string) bool {
+	switch name {
+	case "", ".", "..", "all", "default":
+		return true // the kernel makes none of these
+	}
+	var st unix.Stat_t
+	return strings.Contains(name, "/") || unix.Lstat(settings+"/"+name, &st) == unix.ENOENT && unix.Lstat(settings, &st) == nil
 }
 
 // operUp is IF_OPER_UP of linux/if.h: RFC 2863.
