@@ -89,11 +89,7 @@ func (r *Rules) zone(f *firewalld, device, rules string) error {
 	_, ours := r.zoned(device)
 	zone, err := f.call("getZoneOfInterface", device)
 	if err == nil && zone == "" {
-		_, err = f.call("addInterface", firewalldZone, device)
-		if said(err, "ALREADY_ENABLED") || said(err, "ZONE_ALREADY_SET") {
-			err = nil // by another one who starts a container
-		}
-		ours = true
+		err, ours = r.enter(f, device), true
 	}
 	if err != nil {
 		return firewalldError(device, err)
@@ -103,6 +99,23 @@ func (r *Rules) zone(f *firewalld, device, rules string) error {
 		text += firewalldZone + "\n"
 	}
 	return r.write("zones", device, text)
+}
+
+// enter has firewalld put a bridge into its zone. The record has it before: who answers too late, or nobody is left to hear it, has done it all the same, and then it has to be taken out
+// with its network, or the next device of that name would be trusted.
+func (r *Rules) enter(f *firewalld, device string) error {
+	err := r.write("zones", device, "asked\n"+firewalldZone+"\n")
+	if err == nil {
+		_, err = f.call("addInterface", firewalldZone, device)
+	}
+	var e *dbus.Error
+	switch {
+	case said(err, "ALREADY_ENABLED") || said(err, "ZONE_ALREADY_SET"):
+		return nil // by another one who starts a container
+	case errors.As(err, &e) && strings.HasPrefix(e.Name, firewalldName): // it has not
+		r.remove("zones", device)
+	}
+	return err
 }
 
 // zoned says for which rules of firewalld a bridge is in a zone, and whether it is there by this program.

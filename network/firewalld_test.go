@@ -16,12 +16,14 @@ import (
 
 // A fakeFirewalld is a bus with a firewalld on it, as far as zones of interfaces go.
 type fakeFirewalld struct {
-	mu     sync.Mutex
-	away   bool
-	silent bool              // it goes away without an answer
-	zones  map[string]string // by device
-	calls  []string
-	refuse string
+	mu      sync.Mutex
+	away    bool
+	silent  bool              // it goes away without an answer
+	zones   map[string]string // by device
+	slow    time.Duration     // from what it does to its answer
+	calls   []string
+	refuse  string // everything, with this answer
+	refuses string // only this, where it is not empty
 }
 
 // serveFirewalld has a system bus be where the environment says.
@@ -87,6 +89,12 @@ func (f *fakeFirewalld) talk(c net.Conn) {
 		} else {
 			answer.Body = []any{body}
 		}
+		if m.Interface == "org.fedoraproject.FirewallD1.zone" {
+			f.mu.Lock()
+			slow := f.slow
+			f.mu.Unlock()
+			time.Sleep(slow)
+		}
 		b, _ = answer.Encode()
 		c.Write(b)
 	}
@@ -111,7 +119,7 @@ func (f *fakeFirewalld) answer(m *dbus.Message) (any, error) {
 	}
 	f.calls = append(f.calls, m.Member+" "+strings.Join(args, " "))
 	switch {
-	case f.refuse != "":
+	case f.refuse != "" && (f.refuses == "" || f.refuses == m.Member):
 		return nil, errors.New(f.refuse)
 	case m.Path != "/org/fedoraproject/FirewallD1" || m.Interface != "org.fedoraproject.FirewallD1.zone":
 	case m.Member == "getZoneOfInterface":
@@ -237,6 +245,53 @@ func TestSilentFirewalld(t *testing.T) {
 		}
 		if took := time.Since(begin); took > firewalldPatience/2 {
 			t.Errorf("it was waited for for %s", took)
+		}
+	})
+}
+
+// TestSlowFirewalld: all bridges together take no longer than one, and what firewalld did when nobody waited for its answer any more is undone with the network.
+func TestSlowFirewalld(t *testing.T) {
+	onStage(t, false, func(s *stage) {
+		f := serveFirewalld(t)
+		set := func(slow time.Duration) {
+			f.mu.Lock()
+			f.slow = slow
+			f.mu.Unlock()
+		}
+		s.bridges(bridgeA, bridgeB)
+		s.shell("nft 'add table inet firewalld'")
+		set(healPatience * 3 / 4)
+		begin := time.Now()
+		if done, err := s.rules.Heal(); done || err == nil {
+			t.Errorf("healed: %v, %v", done, err)
+		}
+		if took := time.Since(begin); took > healPatience*2 {
+			t.Errorf("it was waited for for %s", took)
+		}
+		if calls := f.asked(); !slices.Equal(calls, []string{"getZoneOfInterface kba", "addInterface trusted kba"}) {
+			t.Errorf("it was asked %q", calls)
+		}
+		set(0)
+		if done, err := s.rules.Heal(); !done || err != nil {
+			t.Errorf("healed: %v, %v", done, err)
+		}
+		if err := errors.Join(s.rules.RemoveBridge("kba"), s.rules.RemoveBridge("kbb")); err != nil {
+			t.Error(err)
+		}
+		if len(f.zones) != 0 {
+			t.Errorf("left: %v", f.zones)
+		}
+		// What it refuses leaves nothing to undo.
+		f.refuse, f.refuses = "NOT_AUTHORIZED", "addInterface"
+		if err := s.rules.AddBridge(bridgeA); err == nil || !strings.Contains(err.Error(), f.refuse) {
+			t.Error(err)
+		}
+		f.asked()
+		if err := s.rules.RemoveBridge("kba"); err != nil {
+			t.Error(err)
+		}
+		if calls := f.asked(); len(calls) != 0 {
+			t.Errorf("it was asked %q", calls)
 		}
 	})
 }

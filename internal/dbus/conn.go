@@ -2,7 +2,6 @@ package dbus
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -21,7 +20,7 @@ type Conn struct {
 	Broker bool // a bus daemon is between
 
 	fd      int
-	waits   time.Duration // for an answer; 0 is patience
+	until   time.Time // when all that is asked has to be answered; zero is patience for each
 	serial  uint32
 	buf     []byte     // read, and not yet a message
 	signals []*Message // that came while an answer was waited for
@@ -38,22 +37,24 @@ const (
 const patience = 30 * time.Second
 
 // System connects to the system bus.
-func System() (*Conn, error) { return SystemWithin(patience) }
+func System() (*Conn, error) { return dialSystem(time.Time{}) }
 
-// SystemWithin connects to the system bus, and has everybody on it answer within a time.
-func SystemWithin(waits time.Duration) (*Conn, error) {
-	return dialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket", waits)
+// SystemWithin connects to the system bus, and has everybody on it answer within a time, whatever number of questions there are.
+func SystemWithin(waits time.Duration) (*Conn, error) { return dialSystem(time.Now().Add(waits)) }
+
+func dialSystem(until time.Time) (*Conn, error) {
+	return dialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket", until)
 }
 
 // DialBus connects to a bus daemon, by the first unix address of a list, or by the path.
 func DialBus(addresses, otherwise string) (*Conn, error) {
-	return dialBus(addresses, otherwise, patience)
+	return dialBus(addresses, otherwise, time.Time{})
 }
 
-func dialBus(addresses, otherwise string, waits time.Duration) (*Conn, error) {
+func dialBus(addresses, otherwise string, until time.Time) (*Conn, error) {
 	var errs []error
 	for _, name := range append(unixAddresses(addresses), otherwise) {
-		b, err := dial(name, waits)
+		b, err := dial(name, until)
 		if err == nil {
 			b.Broker = true
 			err = b.hello()
@@ -112,19 +113,20 @@ func unescapeAddress(s string) string {
 }
 
 // Dial connects to a socket, and has the kernel say who this is.
-func Dial(name string) (*Conn, error) { return dial(name, patience) }
+func Dial(name string) (*Conn, error) { return dial(name, time.Time{}) }
 
-func dial(name string, waits time.Duration) (*Conn, error) {
+func dial(name string, until time.Time) (*Conn, error) {
 	// What blocks waits in connect(2) for room in the other side's queue, for ever when that one is stopped.
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	b := &Conn{fd: fd, waits: waits}
-	for wait := 50 * time.Millisecond; ; wait *= 2 {
+	b := &Conn{fd: fd, until: until}
+	deadline := b.deadline()
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: name})
 		// The other side's queue is full.
-		if err != unix.EAGAIN && err != unix.EINTR || wait > waits/4 {
+		if err != unix.EAGAIN && err != unix.EINTR || wait > time.Until(deadline) {
 			break
 		}
 		time.Sleep(wait)
@@ -141,7 +143,12 @@ func dial(name string, waits time.Duration) (*Conn, error) {
 }
 
 // deadline is that of what is asked or waited for now.
-func (b *Conn) deadline() time.Time { return time.Now().Add(cmp.Or(b.waits, patience)) }
+func (b *Conn) deadline() time.Time {
+	if b.until.IsZero() {
+		return time.Now().Add(patience)
+	}
+	return b.until
+}
 
 // Peer is the process that listens: 0 of one that this one's pid namespace does not have. unix(7), "SO_PEERCRED".
 func (b *Conn) Peer() (pid int, err error) {

@@ -101,7 +101,7 @@ func TestStoppedPeer(t *testing.T) {
 	for i := range 3 {
 		refused := make(chan error, 1)
 		go func() {
-			_, err := dial(name, 100*time.Millisecond)
+			_, err := dial(name, time.Now().Add(100*time.Millisecond))
 			refused <- err
 		}()
 		select {
