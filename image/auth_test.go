@@ -19,6 +19,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
@@ -876,7 +877,7 @@ func TestLoginsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 20 {
+	if c, err := k.read(); err != nil || len(c.auths) != 20 {
 		t.Errorf("%d are known, %v", len(c.auths), err)
 	}
 	for what, next := range map[string]func() error{
@@ -896,7 +897,7 @@ func TestLoginsAtOnce(t *testing.T) {
 			t.Errorf("%s: there are %v, %v", what, list, err)
 		}
 	}
-	if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 20 {
+	if c, err := k.read(); err != nil || len(c.auths) != 20 {
 		t.Errorf("%d are known at the end, %v", len(c.auths), err)
 	}
 }
@@ -938,6 +939,108 @@ func TestForeignLink(t *testing.T) {
 		}
 		if _, err := os.Stat(target + "/config.json"); err != nil {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// TestForeignLinkBeside: nor does one that comes in the place of what was looked at.
+func TestForeignLinkBeside(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make another's link")
+	}
+	for what, exchange := range map[string]func(dir, link string) error{
+		"the file": func(dir, link string) error {
+			file, other := dir+"/config.json", dir+"/good"
+			return errors.Join(os.Rename(link, file), os.WriteFile(other, nil, 0o644), os.Rename(other, file))
+		},
+		"the directory": func(dir, link string) error {
+			err := unix.Renameat2(unix.AT_FDCWD, link, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+			return errors.Join(err, unix.Renameat2(unix.AT_FDCWD, link, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE))
+		},
+	} {
+		home, target := t.TempDir(), t.TempDir()
+		dir, link := home+"/.docker", home+"/link"
+		to := target
+		if what == "the file" {
+			to = target + "/config.json"
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		end, ended := make(chan struct{}), make(chan error)
+		go func() {
+			for {
+				os.Remove(link)
+				err := errors.Join(os.Symlink(to, link), os.Lchown(link, 65534, 65534), exchange(dir, link))
+				select {
+				case <-end:
+					ended <- nil
+					return
+				default:
+				}
+				if err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+		k := keyring{path: dir + "/config.json"}
+		for begin := time.Now(); time.Since(begin) < time.Second; {
+			k.put(t.Context(), "r.example", Credentials{Username: "u", Password: "p"})
+		}
+		close(end)
+		if err := <-ended; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if list, err := os.ReadDir(target); err != nil || len(list) > 0 {
+			t.Errorf("%s: %v, %v", what, list, err)
+		}
+		if _, err := k.put(t.Context(), "r.example", Credentials{Username: "u", Password: "p"}); err != nil {
+			t.Errorf("%s, at the end: %v", what, err)
+		}
+	}
+}
+
+// TestOwnLink: what the caller's own links lead to is written, by whatever way, and the links stay.
+func TestOwnLink(t *testing.T) {
+	for _, links := range [][][2]string{
+		{{"../kept/docker.json", "config.json"}},
+		{{"more.json", "config.json"}, {"../kept/docker.json", "more.json"}},
+		{{"kept", ""}, {"docker.json", "config.json"}},
+	} {
+		home := t.TempDir()
+		dir := home + "/docker"
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range links {
+			link := filepath.Join(dir, l[1])
+			if link == dir {
+				if err := errors.Join(os.Remove(dir), os.Mkdir(home+"/kept", 0o700)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink(l[0], link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		k := keyring{path: dir + "/config.json"}
+		if err := k.drop(t.Context(), "r.example"); err != nil {
+			t.Error(err)
+		}
+		if _, err := k.put(t.Context(), "r.example", Credentials{Username: "u", Password: "p"}); err != nil {
+			t.Error(err)
+		}
+		if c, err := k.read(); err != nil || len(c.auths) != 1 {
+			t.Errorf("%v: %v, %v", links, c, err)
+		}
+		if st, err := os.Lstat(home + "/kept/docker.json"); err != nil || !st.Mode().IsRegular() || st.Mode().Perm() != 0o600 {
+			t.Errorf("%v: %v, %v", links, st, err)
+		}
+		for _, l := range links {
+			if to, err := os.Readlink(filepath.Join(dir, l[1])); err != nil {
+				t.Errorf("%s: %q, %v", l[1], to, err)
+			}
 		}
 	}
 }
@@ -999,7 +1102,7 @@ func TestForeignLock(t *testing.T) {
 		if err := k.drop(t.Context(), "r.example"); err != nil {
 			t.Errorf("%s: logout: %v", what, err)
 		}
-		if c, err := readConfigFile(k.path); err != nil || len(c.auths) != 0 {
+		if c, err := k.read(); err != nil || len(c.auths) != 0 {
 			t.Errorf("%s: %v are left, %v", what, c.auths, err)
 		}
 		if list, err := os.ReadDir(filepath.Dir(k.path)); err != nil || len(list) != 1 {

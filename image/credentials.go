@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"golang.org/x/sys/unix"
 )
 
 // Credentials are what a registry knows a user by. An identity token stands in for a password; a registry token is sent as
@@ -102,11 +101,6 @@ type configFile struct {
 	auths   map[string]authEntry
 	store   string
 	helpers map[string]string
-}
-
-func readConfigFile(path string) (*configFile, error) {
-	raw, err := os.ReadFile(path)
-	return newConfigFile(path, raw, err)
 }
 
 // newConfigFile makes one of what reading its path gave.
@@ -242,7 +236,7 @@ func (c *configFile) lookup(path, host, repo string, docker bool) (Credentials, 
 
 // put keeps credentials where Docker would, and says where that is.
 func (k keyring) put(ctx context.Context, host string, cred Credentials) (where string, err error) {
-	c, err := readConfigFile(k.path)
+	c, err := k.read()
 	if err != nil {
 		return "", err
 	}
@@ -270,7 +264,7 @@ func (k keyring) put(ctx context.Context, host string, cred Credentials) (where 
 
 // drop forgets a host. That nothing was known of it is no error.
 func (k keyring) drop(ctx context.Context, host string) error {
-	c, err := readConfigFile(k.path)
+	c, err := k.read()
 	if err != nil {
 		return err
 	}
@@ -290,55 +284,72 @@ func (k keyring) drop(ctx context.Context, host string) error {
 	})
 }
 
+// read reads the file that is written to, as [keyring.change] would.
+func (k keyring) read() (*configFile, error) {
+	p, err := openFileAt(k.path, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newConfigFile(k.path, nil, nil)
+	}
+	if err != nil {
+		return nil, k.failed(err)
+	}
+	defer p.close()
+	return k.readAt(p)
+}
+
+func (k keyring) readAt(p fileAt) (*configFile, error) {
+	raw, err := p.read()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, k.failed(err)
+	}
+	return newConfigFile(k.path, raw, nil)
+}
+
+func (k keyring) failed(err error) error {
+	return fmt.Errorf("credentials: %s: %w", k.path, causeOf(err))
+}
+
 // change has the file changed by one process after the other, as a whole, for the user's eyes only, and takes away what a killed one was writing: it has secrets.
 // What is written is the lock as well: the directory may be open to others, who could hold that one's for ever. Where the file is a link, what it leads to is replaced.
 func (k keyring) change(how func(*configFile) (changed bool)) error {
-	for _, name := range []string{filepath.Dir(k.path), k.path} {
-		if err := ownLink(name); err != nil {
-			return err
-		}
-	}
-	path := k.path
-	if to, err := os.Readlink(path); err == nil {
-		if path = to; !filepath.IsAbs(to) {
-			path = filepath.Join(filepath.Dir(k.path), to)
-		}
-	}
-	c, err := readConfigFile(path)
+	c, err := k.read()
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(path + ".new"); err != nil && !how(c) {
+	changes := how(c)
+	p, err := openFileAt(k.path, changes)
+	if !changes && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("credentials: %w", err)
-	}
-	lock, err := files.LockFile(path + ".new")
 	if err != nil {
-		return fmt.Errorf("credentials: %w", err)
+		return k.failed(err)
+	}
+	defer p.close()
+	return k.changeAt(p, changes, how)
+}
+
+// changeAt is change in a place. Where nothing changes there may be something of a killed one.
+func (k keyring) changeAt(p fileAt, changes bool, how func(*configFile) (changed bool)) error {
+	if _, err := os.Lstat(p.path() + ".new"); err != nil && !changes {
+		return nil
+	}
+	lock, err := files.LockFile(p.path() + ".new")
+	if err != nil {
+		return k.failed(err)
 	}
 	defer lock.Close()
 	var raw []byte
-	if c, err = readConfigFile(path); err == nil && how(c) {
+	c, err := k.readAt(p)
+	if err == nil && how(c) {
 		raw, err = c.encode()
 	}
 	if raw == nil {
 		return errors.Join(err, os.Remove(lock.Name()))
 	}
-	if err := files.ReplaceBy(lock, path, raw); err != nil {
-		return fmt.Errorf("credentials: %w", err)
+	if err := files.ReplaceBy(lock, p.path(), raw); err != nil {
+		return k.failed(err)
 	}
 	return nil
-}
-
-// ownLink refuses a link that somebody else has made, where HOME is another's, as by some sudo: it would choose which file of the caller's is written.
-func ownLink(name string) error {
-	var st unix.Stat_t
-	if unix.Lstat(name, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK || st.Uid == 0 || st.Uid == uint32(os.Geteuid()) {
-		return nil
-	}
-	return fmt.Errorf("credentials: %s is a link of the user %d: set DOCKER_CONFIG, or HOME, to a directory of your own", name, st.Uid)
 }
 
 // encode gives the file's text, with what others have written into it.
