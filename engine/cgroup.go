@@ -83,7 +83,7 @@ func noCgroups() error {
 	}
 	refuses, err := h.Refuses(cgroup.Options{Path: "/kakuri/any"})
 	if refuses {
-		err = errors.New("/sys/fs/cgroup is read-only, as in a container without --privileged")
+		err = errors.New("root may write nothing to /sys/fs/cgroup, as in a container without --privileged")
 	}
 	return err
 }

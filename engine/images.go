@@ -72,7 +72,7 @@ func (e *Engine) storage() (*storage.Store, error) {
 	if err == nil {
 		e.stores.layers = s
 	}
-	return s, dirs.Made(e.data, err)
+	return s, dirs.NotMade(e.data, err)
 }
 
 // storageIDs are the ids that files of an ordinary user's images, containers and volumes have.

@@ -418,7 +418,7 @@ func (e *Engine) mkdirs() error {
 	first := !exists(e.dir + "/runtime")
 	for _, dir := range []string{e.dir, e.data, e.names(), e.ids(), e.creating(), e.homes()[0], e.homes()[1], e.dir + "/monitor", e.dir + "/runtime", e.intents()} {
 		if err := os.MkdirAll(filepath.Clean(dir), 0o700); err != nil {
-			return dirs.Made(e.data, err)
+			return dirs.NotMade(e.data, err)
 		}
 	}
 	if first {

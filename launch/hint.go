@@ -32,7 +32,7 @@ func hint(e *Error) string {
 		return cmp.Or(on(errno, "this kernel, or this kind of namespace, has no such parameter", syscall.ENOENT),
 			on(errno, "something is mounted over /proc/sys, as in a container, or a unit of systemd with ProtectKernelTunables=", syscall.EXDEV, syscall.EROFS))
 	case *plan.MakeCgroup:
-		return on(errno, "in a container control groups are read-only, unless it has --privileged; without limits (-m, --cpus, --pids-limit) and --userns host kakuri run needs none", syscall.EROFS)
+		return on(errno, "in a container control groups are read-only, unless it has --privileged; kakuri run needs none if neither limits (-m, --cpus, --pids-limit) nor --userns host are asked for", syscall.EROFS)
 	case *plan.LoopbackUp:
 		return on(errno, "a network namespace without a user namespace takes CAP_NET_ADMIN: --network host makes none", syscall.EPERM)
 	case *plan.OpenProc:
@@ -292,4 +292,14 @@ func sourceHint(path, below, call string, errno syscall.Errno) string {
 		return path + " is not accessible for the caller"
 	}
 	return ""
+}
+
+// HelperHint says what the caller can do where newuidmap(1) or newgidmap(1) failed, by what it said: it looks at the caller's lines first, and only then asks the kernel,
+// which lets it where it has rights over the caller's user namespace: user_namespaces(7).
+func HelperHint(said string) string {
+	if strings.Contains(said, "write to ") {
+		return "newuidmap and newgidmap have to be setuid root, on a mount without nosuid, and in a container that has CAP_SYS_ADMIN (--cap-add SYS_ADMIN): " +
+			"who has no lines in /etc/subuid and /etc/subgid does without them, and has one id inside"
+	}
+	return "check the caller's lines in /etc/subuid and /etc/subgid"
 }

@@ -110,3 +110,16 @@ func TestLacksProfile(t *testing.T) {
 		}
 	}
 }
+
+// TestHelperHint: what newuidmap(1) refuses by its file is another matter than what the kernel refuses to it, as in a container without CAP_SYS_ADMIN.
+func TestHelperHint(t *testing.T) {
+	for said, want := range map[string]string{
+		"newuidmap: uid range [0-1) -> [0-1) not allowed":                        "check the caller's lines",
+		"newuidmap: write to uid_map failed: Operation not permitted":            "--cap-add SYS_ADMIN",
+		"newgidmap: write to gid_map failed: Operation not permitted\n\nUsage: ": "has one id inside",
+	} {
+		if got := HelperHint(said); !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q", said, got, want)
+		}
+	}
+}

@@ -106,7 +106,7 @@ func helperIDMap(_ context.Context, op *plan.HelperIDMap, pid int) error {
 		return err
 	}
 	if !st.Success() {
-		return fmt.Errorf("%s: %s: %s", st, strings.TrimSpace(string(out[:n])), plan.HelperHint(string(out[:n])))
+		return fmt.Errorf("%s: %s: %s", st, strings.TrimSpace(string(out[:n])), launch.HelperHint(string(out[:n])))
 	}
 	return nil
 }

@@ -59,16 +59,6 @@ func (a *Asm) writeChildProc(name string, text []byte) {
 	a.call(abi.CallWrite, fd(f), a.mem(text), size(text))
 }
 
-// HelperHint says what the caller can do where newuidmap(1) or newgidmap(1) failed, by what it said: it looks at the caller's lines first, and only then asks the kernel,
-// which lets it where it has rights over the caller's user namespace: user_namespaces(7).
-func HelperHint(said string) string {
-	if strings.Contains(said, "write to ") {
-		return "newuidmap and newgidmap have to be setuid root, on a mount without nosuid, and in a container that has CAP_SYS_ADMIN (--cap-add SYS_ADMIN): " +
-			"who has no lines in /etc/subuid and /etc/subgid does without them, and has one id inside"
-	}
-	return "check the caller's lines in /etc/subuid and /etc/subgid"
-}
-
 // HelperIDMap lets newuidmap(1) or newgidmap(1) write the map, for users who may
 // not write more than their own id.
 type HelperIDMap struct {

@@ -339,7 +339,7 @@ func (mapper) Do(ctx context.Context, op plan.Op, pid int) error {
 	cmd := exec.CommandContext(ctx, m.Program, args...)
 	cmd.Env = []string{}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s: %s", err, bytes.TrimSpace(out), plan.HelperHint(string(out)))
+		return fmt.Errorf("%w: %s: %s", err, bytes.TrimSpace(out), launch.HelperHint(string(out)))
 	}
 	return nil
 }

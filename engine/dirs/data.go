@@ -50,7 +50,7 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	}
 	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil // who is to make it says why that cannot be: see [Made]
+		return nil // who is to make it says why that cannot be: see [NotMade]
 	}
 	defer unix.Close(at)
 	var st unix.Stat_t
@@ -80,10 +80,10 @@ func trusted(f plan.Facts, dir string, look bool) error {
 	return err
 }
 
-// Made is the error of who was to make something in a data directory, with what the caller can do where that cannot be made itself: HOME may be another's, as
+// NotMade is the error of who was to make something in a data directory, with what the caller can do where that cannot be made itself: HOME may be another's, as
 // root's by sudo -E, or nobody's.
-func Made(dir string, err error) error {
-	if dir == rootData || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, fs.ErrNotExist) {
+func NotMade(dir string, err error) error {
+	if dir == rootData || unix.Access(dir, unix.F_OK) == nil || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	above := filepath.Dir(dir)

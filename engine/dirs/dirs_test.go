@@ -359,13 +359,21 @@ func TestHomeOfAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 		for home, want := range map[string]string{"/nonexistent": "XDG_DATA_HOME", "/proc": "XDG_DATA_HOME", closed: "made in " + closed, t.TempDir(): "mkdir x: "} {
-			err := Made(home+"/.local/share/kakuri", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EACCES})
+			err := NotMade(home+"/.local/share/kakuri", &os.PathError{Op: "mkdir", Path: "x", Err: unix.EACCES})
 			if !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), want) {
 				t.Errorf("HOME=%s: %v, want %q", home, err, want)
 			}
 		}
-		if err := Made("/nonexistent", nil); err != nil {
+		if err := NotMade("/nonexistent", nil); err != nil {
 			t.Error(err)
+		}
+		there := closed + "/kakuri"
+		defer os.Chmod(closed, 0o700)
+		if err := errors.Join(os.Chmod(closed, 0o700), os.Mkdir(there, 0o700), os.Chmod(closed, 0o500)); err != nil {
+			t.Fatal(err)
+		}
+		if err := NotMade(there, &os.PathError{Op: "mkdir", Path: "/run/x", Err: unix.EACCES}); err == nil || err.Error() != "mkdir /run/x: permission denied" {
+			t.Errorf("a data directory that is there: %v", err)
 		}
 	})
 }
