@@ -478,3 +478,27 @@ func TestJoinBelow(t *testing.T) {
 		}
 	}
 }
+
+// TestStandsStill: with version 2 it counts what a cgroup and those above it were told; that all have stopped comes late, where a process waits in the kernel.
+func TestStandsStill(t *testing.T) {
+	files := func(a, b string) map[string]string {
+		events := "populated 1\nfrozen 0\n"
+		return map[string]string{
+			"sys/fs/cgroup/g/cgroup.freeze": a, "sys/fs/cgroup/g/b/cgroup.freeze": b, "sys/fs/cgroup/g/cgroup.events": events, "sys/fs/cgroup/g/b/cgroup.events": events,
+		}
+	}
+	for _, c := range []struct {
+		above, below string
+		want         [2]bool
+	}{{"0\n", "0\n", [2]bool{false, false}}, {"0\n", "1\n", [2]bool{false, true}}, {"1\n", "0\n", [2]bool{true, true}}} {
+		h, _ := fake(t, unifiedMounts, unifiedOwn, files(c.above, c.below))
+		g, err := h.Group(Options{Path: "/g"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{g.StandsStill(""), g.StandsStill("b")}; got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+		g.Close()
+	}
+}

@@ -300,14 +300,24 @@ func (g *Group) StandsStill(sub string) bool {
 	if err != nil {
 		return false // who joins it says so
 	}
-	defer unix.Close(dir)
+	defer func() { unix.Close(dir) }()
 	if n.h.Version == limits.V1 {
 		state, err := readFile(dir, "freezer.state")
 		return err == nil && strings.TrimSpace(state) != "THAWED"
 	}
-	text, _ := readFile(dir, "cgroup.events")
-	frozen, _ := keyed(text, "frozen")
-	return frozen == 1
+	// What each one was told: cgroup.events has "frozen" when the last process stands still, and one may wait in the kernel.
+	for {
+		told, err := readFile(dir, "cgroup.freeze")
+		if err != nil || strings.TrimSpace(told) == "1" {
+			return err == nil // the root has none
+		}
+		above, err := retryFD(func() (int, error) { return unix.Openat(dir, "..", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+		if err != nil {
+			return false
+		}
+		unix.Close(dir)
+		dir = above
+	}
 }
 
 // Frozen is [Group.frozen] for the paths of a record, of which it opens one: a list asks this of each container.

@@ -231,7 +231,8 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 			return nil, err
 		}
 	}
-	// One that a container has made and frozen itself, and moved its first process into, would have a start wait for ever.
+	// One that a container has made and frozen itself, and moved its first process into, would have a start wait for ever. One that it freezes later still does:
+	// with version 1 not even SIGKILL ends what stands still there.
 	if !o.IgnorePaused && g.StandsStill(sub) {
 		return nil, errPaused
 	}
