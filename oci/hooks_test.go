@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/plan"
@@ -276,7 +277,7 @@ func TestHookAsksAfterFailure(t *testing.T) {
 	p.empty()
 }
 
-// A hook that changes the container it runs for would wait for who waits for it. It is told so at once; what changes no state it may do.
+// A hook that changes the container it runs for would wait for who waits for it. It is told so in a second; what changes no state it may do.
 func TestHookOfItsOwnContainer(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
@@ -299,6 +300,28 @@ func TestHookOfItsOwnContainer(t *testing.T) {
 			p.good("delete", "-f", "c")
 		}
 	}
+	p.empty()
+}
+
+// A command that a hook leaves in the background waits for the hook's end, and that of who runs it, and does then what it is to.
+func TestHookLeavesCommand(t *testing.T) {
+	nstest.Root(t)
+	p := newPlace(t)
+	log := filepath.Join(nstest.Dir(t), "log")
+	s := limited("exec sleep 100", 100)
+	s.Linux.CgroupsPath = "" // its own name
+	ask := p.command("update", "--pids-limit", "9", "c")
+	hook := shell(strings.Join(ask.Args, " ") + " >" + log + " 2>&1 </dev/null & sleep 0.3; exit 0")
+	hook.Env = append(os.Environ(), ask.Env...)
+	setHooks(s, "poststart", hook)
+	p.good("run", "-d", "-b", bundle(t, s), "c")
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(p.good("events", "--stats", "c"), `"limit":9}`); time.Sleep(50 * time.Millisecond) {
+		if said, _ := os.ReadFile(log); len(said) > 0 || time.Now().After(end) {
+			t.Errorf("it did nothing: %s", said)
+			break
+		}
+	}
+	p.good("delete", "-f", "c")
 	p.empty()
 }
 

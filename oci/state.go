@@ -268,16 +268,9 @@ func (r *Runtime) List() ([]*Container, error) {
 	return list, nil
 }
 
-// lock waits for who changes this container, and reads its state again. Unlock gives it back. A command of one of the container's hooks would wait for who waits for the
-// hook: it is refused.
+// lock waits for who changes this container, and reads its state again. Unlock gives it back.
 func (c *Container) lock() error {
-	fd, err := files.LockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		if pid := files.Holder(c.dir); pid > 0 && c.hooked() && process.Descends(pid) {
-			return fmt.Errorf("container %s is being changed by process %d, which waits for the end of this command's caller: a hook can ask for the state, kill and exec, or fail", c.ID, pid)
-		}
-		fd, err = files.LockDir(c.dir, unix.LOCK_EX)
-	}
+	fd, err := c.waitLock()
 	if errors.Is(err, os.ErrNotExist) {
 		return ErrNotExist
 	}
@@ -291,6 +284,25 @@ func (c *Container) lock() error {
 	}
 	c.fd = fd
 	return nil
+}
+
+// hookTime is how long a command of a container's hook waits for who runs the hook. One that the hook leaves in the background gets the lock when it has ended.
+const hookTime = time.Second
+
+// waitLock has the container's directory locked. A command of one of the container's hooks would wait for who waits for the hook: it is refused.
+func (c *Container) waitLock() (fd int, err error) {
+	for end := time.Now().Add(hookTime); ; time.Sleep(10 * time.Millisecond) {
+		fd, err := files.LockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fd, err
+		}
+		switch pid := files.Holder(c.dir); {
+		case pid <= 0 || !c.hooked() || !process.Descends(pid):
+			return files.LockDir(c.dir, unix.LOCK_EX)
+		case time.Now().After(end):
+			return -1, fmt.Errorf("container %s is being changed by process %d, which waits for the end of this command's caller: a hook can ask for the state, kill and exec, or fail", c.ID, pid)
+		}
+	}
 }
 
 // hooked reports whether the container has hooks.
