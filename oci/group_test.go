@@ -64,6 +64,7 @@ func TestExecIntoFrozen(t *testing.T) {
 	started := p.command(argv...)
 	out := &bytes.Buffer{}
 	started.Stderr = out
+	started.WaitDelay = time.Second // a child that stands still keeps the pipe
 	late := time.AfterFunc(20*time.Second, func() { started.Process.Kill() })
 	if err := started.Run(); !late.Stop() || err == nil || !strings.Contains(out.String(), "paused") {
 		t.Errorf("%v: %s", err, out)
@@ -688,6 +689,9 @@ func TestOOMBeforeTheStart(t *testing.T) {
 	}
 	defer child.Wait()
 	defer child.Process.Kill()
+	if err := g.Join(child.Process.Pid, ""); err != nil { // its end is that of the counting
+		t.Fatal(err)
+	}
 	fd, err := unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
