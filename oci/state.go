@@ -308,6 +308,7 @@ func (c *Container) waitLock() (fd int, err error) {
 // hooked reports whether the container has hooks.
 func (c *Container) hooked() bool {
 	spec, err := c.Spec()
+	c.config = nil // when the lock is had, the container may be another one of that id
 	return err == nil && spec.Hooks != nil
 }
 
