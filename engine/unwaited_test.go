@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,51 @@ func TestLeftByAllProcesses(t *testing.T) {
 	}
 	write("freezer.state", "THAWED")
 	nstest.Until(t, "its end", func() bool { return first.Wait(0) })
+}
+
+// TestStopOfHeldUp: of a container whose first process does not end by SIGKILL the others do, when it is stopped. Here the first is frozen, outside the container's control group.
+func TestStopOfHeldUp(t *testing.T) {
+	nstest.Root(t)
+	freezer := needsFreezer(t)
+	e := open(t)
+	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sh", "-c", "sleep 1000 & exec cat"}, Interactive: true})
+	x, err := e.runtime().Open(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := func() int {
+		pids, err := x.Processes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(pids)
+	}
+	nstest.Until(t, "its second process", func() bool { return others() == 2 })
+	dir, err := os.MkdirTemp(freezer, "kakuri-nstest-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { nstest.Until(t, "the removal", func() bool { return os.Remove(dir) == nil }) }()
+	write := func(file, text string) {
+		t.Helper()
+		if err := os.WriteFile(dir+"/"+file, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("cgroup.procs", strconv.Itoa(c.PID))
+	write("freezer.state", "FROZEN")
+	over := make(chan error, 1)
+	go func() { over <- e.Stop(context.Background(), c.ID, StopOptions{Timeout: new(int)}) }()
+	for end := time.Now().Add(15 * time.Second); others() > 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Error("another process goes on")
+			break
+		}
+	}
+	write("freezer.state", "THAWED")
+	if err := <-over; err != nil {
+		t.Log(err) // it may have given up before
+	}
 }
 
 // TestLeftByAllThreads: a process has nothing left when all of its threads have nothing, be its first one a zombie before: another one waits in the kernel, for a disk perhaps, and has
