@@ -407,7 +407,10 @@ func waitEvent(ctx context.Context, dir int, key string, want uint64) error {
 // Kill sends sig to every process in the cgroup and below it, those included that are forked meanwhile. A frozen
 // cgroup stays frozen, but for SIGKILL, which on version 2 ends frozen processes too.
 func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
-	if sig == unix.SIGKILL {
+	// Into an empty one nobody comes but from outside.
+	pids, err := g.AllPids()
+	empty := gone(err) || err == nil && len(pids) == 0
+	if sig == unix.SIGKILL && !empty {
 		g.hurry(ctx) // first: to be frozen takes processor time, too
 	}
 	if n := g.of("", limits.V2); n != nil && sig == unix.SIGKILL && g.host.Unified() {
@@ -415,8 +418,7 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 			return err
 		}
 	}
-	// Into an empty one nobody comes but from outside.
-	if pids, err := g.AllPids(); gone(err) || err == nil && len(pids) == 0 {
+	if empty {
 		return nil
 	}
 	was, err := g.frozen()

@@ -764,8 +764,12 @@ func TestHurry(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		slowed := start(t, below, "hold")
 		if err := g.Kill(t.Context(), unix.SIGKILL); err != nil {
 			t.Fatal(err)
+		}
+		if sig := slowed.end(); sig != unix.SIGKILL {
+			t.Errorf("it ended by %v", sig)
 		}
 		for _, x := range []*Group{g, below} {
 			if got := valueOf(t, x, "cpu")(file); got != fast && got+"\n" != fast {

@@ -317,14 +317,17 @@ const orphanEnd = 5 * time.Second
 // removeGroup ends what is left in the container's cgroup, a process that shares the pid namespace of another container for
 // one, and removes it.
 func (c *Container) removeGroup(ctx context.Context) error {
-	if ours, err := c.endGroup(ctx); err != nil || !ours {
-		return err
-	}
-	g, err := c.group()
+	g, err := c.readGroup()
 	if g == nil || err != nil {
 		return err
 	}
 	defer g.Close()
+	if ours, err := c.endGroup(ctx, g); err != nil || !ours {
+		return err
+	}
+	if err := c.openUnit(g); err != nil {
+		return err
+	}
 	if !g.Exists() {
 		switch {
 		case g.unit == nil:
@@ -336,13 +339,8 @@ func (c *Container) removeGroup(ctx context.Context) error {
 	return g.Remove(ctx) // also of one that is gone: systemd keeps a unit that failed for people to look at
 }
 
-// endGroup ends what is left in the container's cgroup, whether systemd answers or not. One that is another container's is not ours.
-func (c *Container) endGroup(ctx context.Context) (ours bool, err error) {
-	g, err := c.readGroup()
-	if g == nil || err != nil {
-		return false, err
-	}
-	defer g.Close()
+// endGroup ends what is left in the container's cgroup, which was opened without systemd: that may not answer. One that is another container's is not ours.
+func (c *Container) endGroup(ctx context.Context, g *group) (ours bool, err error) {
 	if !g.Exists() {
 		return true, nil
 	}

@@ -336,25 +336,31 @@ func (c *Container) readGroup() (*group, error) {
 // group opens the container's cgroup together with the unit that systemd made of it; nil when it has none.
 func (c *Container) group() (*group, error) {
 	g, err := c.readGroup()
-	if g == nil || err != nil || c.state.Systemd == nil {
+	if g == nil || err != nil {
 		return g, err
 	}
-	h, err := c.runtime.cgroups()
-	if err != nil {
-		return nil, err
-	}
-	err = g.openUnit(c, h)
-	if err != nil && !g.Exists() {
-		return g, nil // a user's last log-out ends systemd, and all that it has made
-	}
-	if err != nil {
+	if err := c.openUnit(g); err != nil {
 		g.Close()
 		return nil, err
 	}
 	return g, nil
 }
 
-// openUnit finds the unit that systemd made of the container's cgroup, which was opened without it: where it is gone nobody need be asked.
+// openUnit finds the unit that systemd made of the container's cgroup, if it did, which was opened without it: where it is gone nobody need be asked.
+func (c *Container) openUnit(g *group) error {
+	if c.state.Systemd == nil {
+		return nil
+	}
+	h, err := c.runtime.cgroups()
+	if err != nil {
+		return err
+	}
+	if err := g.openUnit(c, h); err != nil && g.Exists() {
+		return err
+	}
+	return nil // a user's last log-out ends systemd, and all that it has made
+}
+
 func (g *group) openUnit(c *Container, h *cgroup.Host) (err error) {
 	if g.bus, err = dial(c.state.UserSystemd); err != nil {
 		return err
