@@ -25,13 +25,12 @@ func (e *Engine) DefaultNetwork() (mode string, why error) {
 	if e.network != "" {
 		return e.network, nil
 	}
-	switch {
-	case !e.rootless() && !e.host.Caps.Has(abi.CapNetAdmin):
-		return "none", errors.New("bridges take CAP_NET_ADMIN, which root is without here: in a container it is there by --cap-add NET_ADMIN")
-	case e.rootless():
+	if e.rootless() {
 		if why := uplink.Possible(); why != nil {
 			return "none", why
 		}
+	} else if !e.host.Caps.Has(abi.CapNetAdmin) {
+		return "none", errors.New("bridges take CAP_NET_ADMIN, which root is without here: in a container it is there by --cap-add NET_ADMIN")
 	}
 	return netdb.DefaultName, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/oci"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,17 +125,24 @@ func needsFreezer(t *testing.T) (dir string) {
 	return dir
 }
 
-// TestLeftByAllProcesses: a container has not ended as long as a process of it has more than its number, though its first one has ended: one waits in the kernel, for a disk
-// perhaps, and has mounts and files. Here it is frozen, in a control group below the container's.
-func TestLeftByAllProcesses(t *testing.T) {
-	nstest.Root(t)
-	freezer := needsFreezer(t)
+// withChild starts a container of cat(1) with a second process.
+func withChild(t *testing.T) (*Engine, Container, *oci.Container) {
+	t.Helper()
 	e := open(t)
 	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sh", "-c", "sleep 1000 & exec cat"}, Interactive: true})
 	x, err := e.runtime().Open(c.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return e, c, x
+}
+
+// TestLeftByAllProcesses: a container has not ended as long as a process of it has more than its number, though its first one has ended: one waits in the kernel, for a disk
+// perhaps, and has mounts and files. Here it is frozen, in a control group below the container's.
+func TestLeftByAllProcesses(t *testing.T) {
+	nstest.Root(t)
+	freezer := needsFreezer(t)
+	_, c, x := withChild(t)
 	second := ""
 	nstest.Until(t, "its second process", func() bool {
 		pids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", c.PID))
@@ -176,12 +184,7 @@ func TestLeftByAllProcesses(t *testing.T) {
 func TestStopOfHeldUp(t *testing.T) {
 	nstest.Root(t)
 	freezer := needsFreezer(t)
-	e := open(t)
-	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sh", "-c", "sleep 1000 & exec cat"}, Interactive: true})
-	x, err := e.runtime().Open(c.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e, c, x := withChild(t)
 	others := func() int {
 		pids, err := x.Processes()
 		if err != nil {

@@ -250,41 +250,34 @@ func TestUserName(t *testing.T) {
 
 // TestInChroot: a chroot is told from the root directory of a mount namespace, also where it shows the same files.
 func TestInChroot(t *testing.T) {
-	const inside = "KAKURI_TEST_CHROOT"
-	if want := os.Getenv(inside); want != "" {
+	inPlaces(t, map[string]string{
+		`exec "$0" "$@"`: "false",
+		`mount --rbind / /mnt && exec chroot /mnt "$0" "$@"`:                             "true",
+		`mount --rbind / /mnt && cd /mnt && pivot_root . mnt && exec chroot . "$0" "$@"`: "false",
+	}, func() (bool, error) {
 		f, err := Read(Needs{Chroot: true})
-		if err != nil || fmt.Sprint(f.Chroot) != want {
-			t.Errorf("in a chroot: %v, want %s: %v", f.Chroot, want, err)
-		}
-		return
-	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for script, want := range map[string]string{
-		`exec "$0" -test.run=^TestInChroot$ -test.v`:                                                                 "false",
-		`mount --rbind / /mnt && exec chroot /mnt "$0" -test.run=^TestInChroot$ -test.v`:                             "true",
-		`mount --rbind / /mnt && cd /mnt && pivot_root . mnt && exec chroot . "$0" -test.run=^TestInChroot$ -test.v`: "false",
-	} {
-		c := exec.Command("/bin/sh", "-c", script, exe)
-		c.Env, c.SysProcAttr = append(os.Environ(), inside+"="+want), &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestInChroot") {
-			t.Errorf("%s: %v\n%s", script, err, out)
-		}
-	}
+		return f.Chroot, err
+	})
 }
 
 // TestSysCovered: something over /proc/sys is told from none.
 func TestSysCovered(t *testing.T) {
-	const inside = "KAKURI_TEST_COVERED"
-	if want := os.Getenv(inside); want != "" {
+	inPlaces(t, map[string]string{
+		`mount -t proc proc /proc && exec "$0" "$@"`:                                     "false",
+		`mount -t proc proc /proc && mount --bind /proc/sys /proc/sys && exec "$0" "$@"`: "true",
+	}, func() (bool, error) {
 		f, err := Read(Needs{})
-		if err != nil || fmt.Sprint(f.SysCovered) != want {
-			t.Errorf("%v, want %s: %v", f.SysCovered, want, err)
+		return f.SysCovered, err
+	})
+}
+
+// inPlaces runs the test once more in each place that a script makes, in a mount namespace, and looks for what is wanted there.
+func inPlaces(t *testing.T, scripts map[string]string, look func() (bool, error)) {
+	t.Helper()
+	const inside = "KAKURI_TEST_PLACE"
+	if want := os.Getenv(inside); want != "" {
+		if got, err := look(); err != nil || fmt.Sprint(got) != want {
+			t.Errorf("in its place: %v, want %s: %v", got, want, err)
 		}
 		return
 	}
@@ -295,13 +288,10 @@ func TestSysCovered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for script, want := range map[string]string{
-		`mount -t proc proc /proc && exec "$0" -test.run=^TestSysCovered$ -test.v`:                                     "false",
-		`mount -t proc proc /proc && mount --bind /proc/sys /proc/sys && exec "$0" -test.run=^TestSysCovered$ -test.v`: "true",
-	} {
-		c := exec.Command("/bin/sh", "-c", script, exe)
+	for script, want := range scripts {
+		c := exec.Command("/bin/sh", "-c", script, exe, "-test.run=^"+t.Name()+"$", "-test.v")
 		c.Env, c.SysProcAttr = append(os.Environ(), inside+"="+want), &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestSysCovered") {
+		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 			t.Errorf("%s: %v\n%s", script, err, out)
 		}
 	}

@@ -36,10 +36,9 @@ func TestTrialIsRemembered(t *testing.T) {
 	}
 }
 
-// TestDataOnOverlay: where the data is on an overlay, as in a container without a volume for it, a container is refused with what is to be done, and who
-// only reads is not.
-func TestDataOnOverlay(t *testing.T) {
-	nstest.Root(t)
+// onOverlay is an empty directory on an overlay.
+func onOverlay(t *testing.T) string {
+	t.Helper()
 	dir := nstest.Dir(t)
 	for _, name := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(dir+"/"+name, 0o755); err != nil {
@@ -50,7 +49,14 @@ func TestDataOnOverlay(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
-	s := openIn(t, dir+"/merged")
+	return dir + "/merged"
+}
+
+// TestDataOnOverlay: where the data is on an overlay, as in a container without a volume for it, a container is refused with what is to be done, and who
+// only reads is not.
+func TestDataOnOverlay(t *testing.T) {
+	nstest.Root(t)
+	s := openIn(t, onOverlay(t))
 	chain := put(t, s, tarsOf(t, [][]ent{{"f x x"}}))
 	if name, _ := s.Driver(); name != driverDirs {
 		t.Fatalf("driver %s", name)
@@ -66,18 +72,8 @@ func TestDataOnOverlay(t *testing.T) {
 // TestRootlessDataOnOverlay: an ordinary user whose data is on an overlay is told of both ways: another file system, and the program.
 func TestRootlessDataOnOverlay(t *testing.T) {
 	nstest.Root(t)
-	dir := nstest.Dir(t)
-	for _, name := range []string{"lower", "upper", "work", "merged"} {
-		if err := os.Mkdir(dir+"/"+name, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, "lowerdir="+dir+"/lower,upperdir="+dir+"/upper,workdir="+dir+"/work"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
 	t.Setenv("PATH", "/none")
-	s, err := Open(Options{Data: dir + "/merged", Run: dir + "/run", Rootless: true, IDs: ordinary(t, false)})
+	s, err := Open(Options{Data: onOverlay(t), Run: nstest.Dir(t), Rootless: true, IDs: ordinary(t, false)})
 	if err != nil {
 		t.Fatal(err)
 	}

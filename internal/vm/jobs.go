@@ -142,7 +142,7 @@ func guestJob(o options) job {
 	return job{Name: "guest", Dir: "/", Argv: []string{"sh", "-c", guest}}
 }
 
-// policyJob tries the runtime under the policy of the guest, which that of SELinux is given by it: from there on, all is under it.
+// policyJob tries the runtime under the guest's policy. SELinux is given its own by that job: from there on, all is under it.
 func policyJob(o options) job {
 	if o.SELinux {
 		return job{Name: "kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
