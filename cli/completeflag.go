@@ -129,7 +129,7 @@ func flagValues(command string, f *pflag.Flag) completer {
 	case "restart":
 		return fixed("no always unless-stopped on-failure")
 	case "security-opt":
-		return fixed("level=default level=docker level=strict no-new-privileges seccomp=builtin seccomp=docker seccomp=debug seccomp=i386 seccomp=explain seccomp=unconfined systempaths=unconfined writable-cgroups")
+		return fixed("apparmor=unconfined label=disable level=default level=docker level=strict no-new-privileges seccomp=builtin seccomp=docker seccomp=debug seccomp=i386 seccomp=explain seccomp=unconfined systempaths=unconfined writable-cgroups")
 	case "setgroups":
 		return fixed("allow deny")
 	case "signal", "stop-signal":

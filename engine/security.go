@@ -123,7 +123,7 @@ func ownedByRoot(procfs string) ([]string, error) {
 	return list, nil
 }
 
-// confine sets capabilities, no_new_privs, the seccomp filter, masks.
+// confine sets capabilities, no_new_privs, the profile of AppArmor, the seccomp filter, masks.
 func (b *builder) confine() error {
 	caps, err := b.caps()
 	if err != nil {
@@ -146,6 +146,10 @@ func (b *builder) confine() error {
 	b.because("process.noNewPrivileges", "--security-opt no-new-privileges")
 	if o.noNewPrivs == nil {
 		b.because("process.noNewPrivileges", "--security-opt level=%s", o.level.name)
+	}
+	if o.apparmor != "" {
+		b.spec.Process.ApparmorProfile = o.apparmor
+		b.because("process.apparmorProfile", "--security-opt apparmor=%s", o.apparmor)
 	}
 	if !b.run.Privileged && !o.unmasked {
 		for _, p := range append(maskedPaths(), thermalThrottle("/sys")...) {
@@ -265,16 +269,33 @@ type securityOpts struct {
 	file, text string // or a profile of the user's own
 	explain    bool   // tell what the filter refuses
 	cgroups    bool   // root inside may divide its control group
+	apparmor   string // the name of a profile that is loaded; empty is none
+}
+
+// cutSecurityOpt splits KEY=VALUE, and KEY:VALUE, which is Docker's older form.
+func cutSecurityOpt(s string) (key, value string, has bool) {
+	if key, value, has = strings.Cut(s, "="); has {
+		return key, value, true
+	}
+	return strings.Cut(s, ":")
+}
+
+// appArmor is the profile that --security-opt asks for, by which the container's programs are confined; unconfined is asked for by that name.
+func (c *Config) appArmor() string {
+	profile := ""
+	for _, s := range c.SecurityOpt {
+		if key, value, _ := cutSecurityOpt(s); key == "apparmor" {
+			profile = value
+		}
+	}
+	return profile
 }
 
 func parseSecurityOpt(list []string) (securityOpts, error) {
 	var o securityOpts
 	o.level, _ = findLevel(levelDefault)
 	for _, s := range list {
-		key, value, has := strings.Cut(s, "=")
-		if !has {
-			key, value, has = strings.Cut(s, ":") // Docker's older form
-		}
+		key, value, has := cutSecurityOpt(s)
 		switch {
 		case key == "no-new-privileges" && (!has || value == "true" || value == "false"):
 			on := value != "false"
@@ -299,11 +320,15 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 				return o, fmt.Errorf("--security-opt %s: %w", s, err)
 			}
 			o.seccomp, o.file, o.text = "", value, text
-		case (key == "apparmor" && value == "unconfined") || (key == "label" && value == "disable"):
-		case key == "apparmor" || key == "label":
-			return o, fmt.Errorf("--security-opt %s: this version confines by namespaces, capabilities and seccomp only", s)
+		case key == "apparmor" && value == "unconfined":
+			o.apparmor = ""
+		case key == "apparmor" && value != "":
+			o.apparmor = value
+		case key == "label" && value == "disable":
+		case key == "label":
+			return o, fmt.Errorf("--security-opt %s: this version gives containers no label of SELinux", s)
 		default:
-			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, seccomp=FILE|%s|explain, systempaths=unconfined, writable-cgroups", s, strings.Join(profiles(), "|"))
+			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, apparmor=PROFILE|unconfined, seccomp=FILE|%s|explain, systempaths=unconfined, writable-cgroups", s, strings.Join(profiles(), "|"))
 		}
 	}
 	return o, nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/network/netip"
@@ -236,7 +237,7 @@ func TestSecurityOpt(t *testing.T) {
 	for opt, text := range map[string]string{
 		"writable-cgroups=x": "unknown",
 		"":                   "unknown", "nonsense": "unknown", "seccomp": "unknown", "seccomp=": "unknown", "seccomp=/no/such": "no such file",
-		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "apparmor=profile": "this version confines by", "label=type:x": "this version confines by",
+		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "label=type:x": "no label of SELinux", "apparmor=": "unknown",
 		"no-new-privileges=maybe": "unknown", "systempaths=x": "unknown",
 	} {
 		noSpec(t, Config{SecurityOpt: []string{opt}}, text)
@@ -247,6 +248,46 @@ func TestSecurityOpt(t *testing.T) {
 	}
 	if s := spec(t, Config{Privileged: true, SecurityOpt: []string{"seccomp=" + docker}}); s.Linux.Seccomp == nil {
 		t.Error("privileged with a profile: no filter")
+	}
+}
+
+// TestAppArmor: the program is to enter the profile that is named last; where the kernel knows of none, there is no container.
+func TestAppArmor(t *testing.T) {
+	facts, err := host.Read(host.Needs{Labels: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		opts        []string
+		privileged  bool
+		want, shown string
+	}{
+		{nil, false, "", ""},
+		{[]string{"apparmor=p"}, false, "p", "p"},
+		{[]string{"apparmor:p"}, true, "p", "p"},
+		{[]string{"apparmor=p", "no-new-privileges", "apparmor=q//r"}, false, "q//r", "q//r"},
+		{[]string{"apparmor=p", "apparmor=unconfined"}, false, "", "unconfined"},
+	} {
+		r := Config{SecurityOpt: c.opts, Privileged: c.privileged}
+		if r.appArmor() != c.shown {
+			t.Errorf("%q: shown as %q", c.opts, r.appArmor())
+		}
+		if c.want != "" && !facts.AppArmor {
+			noSpec(t, r, "process.apparmorProfile: apparmor: config provided but apparmor not supported")
+			continue
+		}
+		p, err := prepare(t, r)
+		if err != nil {
+			t.Errorf("%q: %v", c.opts, err)
+			continue
+		}
+		step := slices.IndexFunc(p.Plan.Steps, func(s plan.Step) bool {
+			_, ok := s.Op.(*plan.SecurityLabel)
+			return ok
+		})
+		if p.Spec.Process.ApparmorProfile != c.want || (step >= 0) != (c.want != "") {
+			t.Errorf("%q: profile %q, step %d", c.opts, p.Spec.Process.ApparmorProfile, step)
+		}
 	}
 }
 

@@ -52,3 +52,17 @@ grep -q apparmor out && grep -q kakuri-none out && ! grep -q 'it ran' out || { c
 config '' 'cat /proc/self/attr/current'
 same unconfined "$($runtime run e </dev/null)" unconfined
 [ -z "$(ls /run/apparmor-smoke)" ]
+
+# The engine gives it by --security-opt, to exec as well, and tells of it; verify reads it back.
+kakuri=/opt/kakuri/vm/bin/kakuri
+probe='cat /proc/self/attr/current; for n in one two; do touch /denied-$n 2>/dev/null || echo no $n; done'
+same 'engine run' "$($kakuri run --rm --network none --security-opt apparmor=kakuri-one host sh -c "$probe")" "$under_one"
+$kakuri run -d --network none --security-opt apparmor=kakuri-one --name armour host sleep 1000 >/dev/null
+same 'engine exec' "$($kakuri exec armour sh -c "$probe")" "$under_one"
+same inspect "$($kakuri inspect --format '{{.AppArmorProfile}}' armour)" kakuri-one
+$kakuri verify armour | grep -q kakuri-one
+$kakuri stop -t 5 armour >/dev/null
+$kakuri rm armour >/dev/null
+$kakuri run --rm --network none --security-opt apparmor=kakuri-none host true >out 2>&1 && { echo 'the engine ran it without its profile'; exit 1; }
+grep -q 'no profile of that name' out || { cat out; exit 1; }
+same 'engine, unconfined' "$($kakuri run --rm --network none --security-opt apparmor=unconfined host cat /proc/self/attr/current)" unconfined

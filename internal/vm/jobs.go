@@ -147,7 +147,7 @@ func policyJob(o options) job {
 	if o.SELinux {
 		return job{Name: "kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
 	}
-	return job{Name: "kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}}
+	return job{Name: "kakuri and kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}}
 }
 
 // smokeJobs come first in each guest: the commands themselves.
