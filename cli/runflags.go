@@ -170,7 +170,7 @@ func (f *runFlags) rights(s *pflag.FlagSet) {
 	s.StringArrayVar(&r.CapAdd, "cap-add", nil, "add a capability")
 	s.StringArrayVar(&r.CapDrop, "cap-drop", nil, "drop a capability, or all")
 	s.BoolVar(&r.Privileged, "privileged", false, "all capabilities and devices, no seccomp, no masks; as root no user namespace")
-	s.StringArrayVar(&r.SecurityOpt, "security-opt", nil, "level=default|docker|strict, no-new-privileges, apparmor=PROFILE|unconfined, seccomp=FILE|builtin|docker|debug|i386|unconfined|explain, systempaths=unconfined, writable-cgroups")
+	s.StringArrayVar(&r.SecurityOpt, "security-opt", nil, "level=default|docker|strict, no-new-privileges, apparmor=PROFILE|unconfined, label=disable|type:TYPE|level:LEVEL|user:USER|role:ROLE|filetype:TYPE, seccomp=FILE|builtin|docker|debug|i386|unconfined|explain, systempaths=unconfined, writable-cgroups")
 	s.Func("device-cgroup-rule", "allow devices: `TYPE MAJOR:MINOR rwm`, as in 'c 42:* rmw'", func(v string) error {
 		if err := checkDeviceRule(v); err != nil {
 			return err

@@ -116,7 +116,9 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if cfg.Rootfs != "" {
 		r.Image = cfg.Rootfs
 	}
-	return r, nil
+	labels, err := e.labelsFor(&cfg)
+	r.ProcessLabel, r.MountLabel = labels.Process, labels.File
+	return r, err
 }
 
 // warnOfOOM warns of a container that nothing ends when memory runs out, the machine's or that of a group above. With version 2 the flag has no effect, which the runtime says.

@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/engine/content"
 	"github.com/kakuri/kakuri/engine/dirs"
 	"github.com/kakuri/kakuri/image"
+	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/storage"
@@ -62,6 +63,9 @@ func (e *Engine) storage() (*storage.Store, error) {
 		return e.stores.layers, nil
 	}
 	o := storage.Options{Data: e.data, Run: e.dir, Driver: os.Getenv("KAKURI_STORAGE_DRIVER"), Rootless: !e.host.Privileged()}
+	if selinux.Enabled() {
+		o.Label = selinux.Layer(selinux.Policy)
+	}
 	if o.Rootless {
 		var err error
 		if o.IDs, err = e.storageIDs(); err != nil {

@@ -336,7 +336,7 @@ func (e *Engine) Inspect(ref string) (*ContainerInspect, error) {
 	i := &ContainerInspect{
 		ID: c.ID, Created: stamp(c.Created), Args: []string{}, State: e.inspectState(&c), Image: c.ImageID,
 		ResolvConfPath: c.fileOf("resolv.conf"), HostnamePath: c.fileOf("hostname"), HostsPath: c.fileOf("hosts"),
-		Name: "/" + c.Name, RestartCount: c.Restarts, Driver: "overlay", Platform: "linux", AppArmorProfile: c.Config.appArmor(),
+		Name: "/" + c.Name, RestartCount: c.Restarts, Driver: "overlay", Platform: "linux", MountLabel: c.MountLabel, ProcessLabel: c.ProcessLabel, AppArmorProfile: c.Config.appArmor(),
 		HostConfig: c.hostConfig(), GraphDriver: GraphDriver{Name: "overlay"}, Mounts: c.inspectMounts(), Config: c.inspectConfig(), NetworkSettings: c.networkSettings(),
 		Death: c.Death,
 	}

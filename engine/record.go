@@ -59,6 +59,9 @@ type Record struct {
 
 	Volumes []MountPoint `json:",omitempty"` // what is mounted, once that is decided
 
+	ProcessLabel string `json:",omitempty"` // of SELinux, chosen when it is made
+	MountLabel   string `json:",omitempty"` // of its files
+
 	// Guarded has rules for what may be reached in its network namespace, or in one that it could get at: it may not have what takes them away.
 	Guarded bool `json:",omitempty"`
 

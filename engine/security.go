@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -123,7 +124,7 @@ func ownedByRoot(procfs string) ([]string, error) {
 	return list, nil
 }
 
-// confine sets capabilities, no_new_privs, the profile of AppArmor, the seccomp filter, masks.
+// confine sets capabilities, no_new_privs, the profile of AppArmor or the label of SELinux, the seccomp filter, masks.
 func (b *builder) confine() error {
 	caps, err := b.caps()
 	if err != nil {
@@ -150,6 +151,9 @@ func (b *builder) confine() error {
 	if o.apparmor != "" {
 		b.spec.Process.ApparmorProfile = o.apparmor
 		b.because("process.apparmorProfile", "--security-opt apparmor=%s", o.apparmor)
+	}
+	if err := b.label(); err != nil {
+		return err
 	}
 	if !b.run.Privileged && !o.unmasked {
 		for _, p := range append(maskedPaths(), thermalThrottle("/sys")...) {
@@ -270,6 +274,9 @@ type securityOpts struct {
 	explain    bool   // tell what the filter refuses
 	cgroups    bool   // root inside may divide its control group
 	apparmor   string // the name of a profile that is loaded; empty is none
+
+	labels     []string // of SELinux, each KEY:VALUE
+	unlabelled bool     // label=disable
 }
 
 // cutSecurityOpt splits KEY=VALUE, and KEY:VALUE, which is Docker's older form.
@@ -325,10 +332,11 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 		case key == "apparmor" && value != "":
 			o.apparmor = value
 		case key == "label" && value == "disable":
-		case key == "label":
-			return o, fmt.Errorf("--security-opt %s: this version gives containers no label of SELinux", s)
+			o.labels, o.unlabelled = nil, true
+		case key == "label" && selinux.ValidOption(value):
+			o.labels, o.unlabelled = append(o.labels, value), false
 		default:
-			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, apparmor=PROFILE|unconfined, seccomp=FILE|%s|explain, systempaths=unconfined, writable-cgroups", s, strings.Join(profiles(), "|"))
+			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, apparmor=PROFILE|unconfined, label=disable|user:USER|role:ROLE|type:TYPE|level:LEVEL|filetype:TYPE, seccomp=FILE|%s|explain, systempaths=unconfined, writable-cgroups", s, strings.Join(profiles(), "|"))
 		}
 	}
 	return o, nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // prepare compiles a run on an empty root file system.
@@ -237,7 +239,7 @@ func TestSecurityOpt(t *testing.T) {
 	for opt, text := range map[string]string{
 		"writable-cgroups=x": "unknown",
 		"":                   "unknown", "nonsense": "unknown", "seccomp": "unknown", "seccomp=": "unknown", "seccomp=/no/such": "no such file",
-		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "label=type:x": "no label of SELinux", "apparmor=": "unknown",
+		"seccomp=" + write("bad.json", "{"): "--security-opt seccomp=", "apparmor=": "unknown", "label": "unknown", "label=x": "unknown", "label=type:": "unknown", "label=level": "unknown",
 		"no-new-privileges=maybe": "unknown", "systempaths=x": "unknown",
 	} {
 		noSpec(t, Config{SecurityOpt: []string{opt}}, text)
@@ -288,6 +290,67 @@ func TestAppArmor(t *testing.T) {
 		if p.Spec.Process.ApparmorProfile != c.want || (step >= 0) != (c.want != "") {
 			t.Errorf("%q: profile %q, step %d", c.opts, p.Spec.Process.ApparmorProfile, step)
 		}
+	}
+}
+
+// TestLabels: processes and files have the labels that the record has, the caller's volumes those that are asked for, and there is none where the kernel knows of none.
+func TestLabels(t *testing.T) {
+	e := &Engine{dir: filepath.Join(t.TempDir(), "none"), data: filepath.Join(t.TempDir(), "none"), network: "none", host: rootFacts()}
+	for opts, want := range map[string]securityOpts{
+		"label=type:a_t label:level:s0:c1,c2":       {labels: []string{"type:a_t", "level:s0:c1,c2"}},
+		"label=disable label=type:a_t":              {labels: []string{"type:a_t"}},
+		"label=type:a_t label=user:u label=disable": {unlabelled: true},
+	} {
+		o, err := parseSecurityOpt(strings.Fields(opts))
+		if err != nil || !slices.Equal(o.labels, want.labels) || o.unlabelled != want.unlabelled {
+			t.Errorf("%s: %q, %t, %v", opts, o.labels, o.unlabelled, err)
+		}
+	}
+	facts, err := host.Read(host.Needs{Labels: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := e.labelsFor(&Config{Rootfs: "/r", SecurityOpt: []string{"label=type:a_t", "label=disable"}})
+	if err != nil || l.Process+l.File != "" {
+		t.Errorf("none: %+v, %v", l, err)
+	}
+	if l, err := e.labelsFor(&Config{Rootfs: "/r", SecurityOpt: []string{"label=type:a_t"}}); !facts.SELinux && (err == nil || !strings.Contains(err.Error(), "label=type:a_t: SELinux is not enabled in this kernel")) {
+		t.Errorf("%+v, %v", l, err)
+	}
+	dir := t.TempDir()
+	shared, own, plain, file := dir+"/shared", dir+"/own", dir+"/plain", dir+"/hosts"
+	for _, d := range []string{shared, own, plain} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	label := func(path string) string {
+		buf := make([]byte, 100)
+		n, _ := unix.Lgetxattr(path, "security.selinux", buf)
+		return strings.TrimRight(string(buf[:max(n, 0)]), "\x00")
+	}
+	before := label(plain)
+	b := &builder{engine: e, run: Config{Rootfs: "/r"}, rec: Record{ProcessLabel: "u:r:a_t:s0:c1,c2", MountLabel: "u:object_r:f_t:s0:c1,c2", Volumes: []MountPoint{
+		{Type: "volume", Source: shared, Destination: "/v"}, {Type: "bind", Source: own, Destination: "/o", Mode: "ro,Z"}, {Type: "bind", Source: plain, Destination: "/p", Mode: "ro"},
+	}}}
+	b.spec, b.opts.Causes = specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}}, map[string]string{}
+	if err := errors.Join(b.label(), b.relabel(), b.labelFile(file)); err != nil {
+		t.Fatal(err)
+	}
+	if p, m := b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel; p != b.rec.ProcessLabel || m != b.rec.MountLabel {
+		t.Errorf("%q, %q", p, m)
+	}
+	for path, want := range map[string]string{shared: "u:object_r:f_t:s0", own: b.rec.MountLabel, plain: before, file: b.rec.MountLabel} {
+		if got := label(path); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+	b.run.Mounts = []Mount{{Type: "image", Flag: "--mount type=image"}}
+	if err := b.label(); err == nil || !strings.Contains(err.Error(), "--mount type=image: the files of an image") {
+		t.Errorf("%v", err)
 	}
 }
 

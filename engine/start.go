@@ -175,6 +175,9 @@ func (b *builder) place(dir string) error {
 		if (keptToItself(err) || notOurs(err)) && files.RemoveAll(dir+"/"+name) == nil {
 			err = writeEtc(dir+"/"+name, data)
 		}
+		if err == nil {
+			err = b.labelFile(dir + "/" + name)
+		}
 		if err != nil {
 			return err
 		}
@@ -189,7 +192,10 @@ func (b *builder) place(dir string) error {
 			}
 		}
 	}
-	return b.attachVolumes()
+	if err := b.attachVolumes(); err != nil {
+		return err
+	}
+	return b.relabel()
 }
 
 // movesRoot reports whether root inside is another id than the one that images' files of root have on the disk, and no mount maps them.

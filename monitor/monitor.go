@@ -275,7 +275,7 @@ func (m *monitor) start(ctx context.Context) error {
 	}
 	r := newRun(time.Time{})
 	m.state.Server, m.state.ServerName = oci.Witness{}, ""
-	stdio, err := m.openStreams(r)
+	stdio, err := m.openStreams(r, b.Spec.Linux.MountLabel)
 	defer func() {
 		for _, f := range stdio {
 			if f != nil {

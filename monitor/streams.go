@@ -2,11 +2,13 @@ package monitor
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/monitor/log"
 	"golang.org/x/sys/unix"
@@ -16,8 +18,8 @@ import (
 // as well: when nobody else does, what it writes waits there, and it gets no SIGPIPE.
 var fifos = [3]string{1: "stdout", 2: "stderr"}
 
-// openStreams makes the streams, and returns the container's ends; none where it is to have a terminal.
-func (m *monitor) openStreams(r *run) (stdio [3]*os.File, err error) {
+// openStreams makes the streams, and returns the container's ends; none where it is to have a terminal. In a domain of SELinux it may use those of the label alone.
+func (m *monitor) openStreams(r *run, label string) (stdio [3]*os.File, err error) {
 	if m.task.TTY {
 		return stdio, nil
 	}
@@ -25,7 +27,7 @@ func (m *monitor) openStreams(r *run) (stdio [3]*os.File, err error) {
 		return stdio, err
 	}
 	for i := 1; i < 3; i++ {
-		if err := m.mkfifo(fifos[i]); err != nil {
+		if err := m.mkfifo(fifos[i], label); err != nil {
 			return stdio, err
 		}
 		ours, err := m.fifo(fifos[i], unix.O_RDONLY|unix.O_NONBLOCK)
@@ -77,7 +79,7 @@ func (m *monitor) giveStdin(c *client) {
 
 // mkfifo makes a FIFO, or empties one of the run before. Whoever is the container's user may open it anew by /dev/stdout; the
 // directory is closed to all others.
-func (m *monitor) mkfifo(name string) error {
+func (m *monitor) mkfifo(name, label string) error {
 	err := unix.Mkfifoat(m.lock, name, 0o666)
 	if err == unix.EEXIST {
 		if err = unix.Unlinkat(m.lock, name, 0); err == nil {
@@ -86,6 +88,12 @@ func (m *monitor) mkfifo(name string) error {
 	}
 	if err != nil {
 		return &os.PathError{Op: "mkfifo", Path: m.place + "/" + name, Err: err}
+	}
+	if label == "" {
+		return nil
+	}
+	if err := selinux.Label(fmt.Sprintf("/proc/self/fd/%d/%s", m.lock, name), label); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		return fmt.Errorf("linux.mountLabel: %s/%s: %w", m.place, name, err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
@@ -270,8 +271,8 @@ func (c *Container) makeFIFOs(label string) error {
 			continue
 		}
 		// A file system that was mounted with a label has none of files.
-		if err := unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", c.fd, name), "security.selinux", []byte(label), 0); err != nil && err != unix.ENOTSUP {
-			return fmt.Errorf("label %s/%s %q, which is linux.mountLabel: %w", c.dir, name, label, err)
+		if err := selinux.Label(fmt.Sprintf("/proc/self/fd/%d/%s", c.fd, name), label); err != nil && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("linux.mountLabel: %s/%s: %w", c.dir, name, err)
 		}
 	}
 	return nil

@@ -147,7 +147,7 @@ func (c *compiler) imageRoot(r *Root) error {
 		c.views = append(c.views, reg)
 		c.inside(&OpenTree{Path: p, Out: reg}, cause, nil)
 	}
-	op := &ImageRoot{Lower: c.views[0], LowerPath: l.Lower, Names: l.Names, UpperPath: l.Upper, Volatile: l.Volatile, Nodev: c.o.RootNodev}
+	op := &ImageRoot{Lower: c.views[0], LowerPath: l.Lower, Names: l.Names, UpperPath: l.Upper, Volatile: l.Volatile, Nodev: c.o.RootNodev, Options: c.mountLabel("overlay", nil)}
 	size, why := r.Size, because("where the layers are put together")
 	if l.Upper != "" {
 		op.Upper, size = c.views[1], "1m"
@@ -170,6 +170,9 @@ func (c *compiler) usual(l *Layers) {
 // servedRoot has a program show the layers.
 func (c *compiler) servedRoot(l *Layers, cause Cause) error {
 	s := l.Server
+	if c.mountLabel("overlay", nil) != nil {
+		return specErr("linux.mountLabel", "%s shows the root file system, whose files cannot be labelled: without a label, or where the kernel's overlayfs does, as for root", path.Base(s.Program))
+	}
 	asks, err := c.reg()
 	if err != nil {
 		return err

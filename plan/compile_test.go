@@ -713,6 +713,26 @@ func TestUsualOfServedRoot(t *testing.T) {
 	}
 }
 
+// TestLabelOfImageRoot: the files of an image have the label of the mount, and are not shown by who cannot give them one.
+func TestLabelOfImageRoot(t *testing.T) {
+	host, spec := rootFacts(), config(`"root":{"path":"/r"}`, `"linux":{"namespaces":[{"type":"mount"}],"mountLabel":"u:object_r:f_t:s0:c1,c2"}`)
+	layers := func(s *Server) Options {
+		return Options{Root: &Root{Layers: &Layers{Lower: "/l", Names: []string{"a"}, Upper: "/u", Server: s}, Reason: "image"}}
+	}
+	for enabled, want := range map[bool][]string{true: {"context=u:object_r:f_t:s0:c1,c2"}, false: nil} {
+		host.SELinux = enabled
+		p := compile(t, spec, host, layers(nil))
+		roots := ops[*ImageRoot](p)
+		if len(roots) != 1 || !slices.Equal(roots[0].Options, want) || enabled && !strings.Contains(p.Text(), want[0]) {
+			t.Errorf("SELinux %t: want %q:\n%s", enabled, want, p.Text())
+		}
+		_, err := Compile(decode(t, spec), host, layers(&Server{Program: "/usr/bin/fuse-overlayfs"}))
+		if enabled != (err != nil && strings.Contains(err.Error(), "linux.mountLabel: fuse-overlayfs shows")) {
+			t.Errorf("SELinux %t: served: %v", enabled, err)
+		}
+	}
+}
+
 // TestKeptTime: of the namespaces that are kept only the one of time is kept by the side of the container, which makes it.
 func TestKeptTime(t *testing.T) {
 	keep := []KeepNamespace{{NS: abi.NSUTS, Path: "/k/uts"}, {NS: abi.NSTime, Path: "/k/time"}}

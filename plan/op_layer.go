@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -132,7 +133,8 @@ type ImageRoot struct {
 	Upper     Reg    // a detached tree with "upper" and "work"; none keeps writes in the scratch
 	UpperPath string // where it was on the host
 	Volatile  bool
-	Nodev     bool // device nodes in it are of no use
+	Nodev     bool     // device nodes in it are of no use
+	Options   []string // of the overlay, beside those
 }
 
 // Name implements [Op].
@@ -150,6 +152,7 @@ func (o *ImageRoot) String() string {
 	if o.Volatile {
 		s += " volatile"
 	}
+	s = words(append([]string{s}, o.Options...)...)
 	return words(s, "on / =", RegRoot.String(), nodev(o.Nodev))
 }
 
@@ -182,6 +185,7 @@ func (o *ImageRoot) lower(a *Asm) {
 	if o.Volatile {
 		options = append(options, "volatile")
 	}
+	options = append(options, o.Options...)
 	attrs := uint64(0)
 	if o.Nodev {
 		attrs = abi.MountAttrNodev
@@ -203,6 +207,8 @@ type MountIndex struct {
 	Index string
 	Tars  []string // in the order of the index
 	At    string
+	// Options are of the file system, beside those.
+	Options []string
 }
 
 // Name implements [Op].
@@ -210,11 +216,11 @@ func (*MountIndex) Name() string { return "mount index" }
 
 // String implements [Op].
 func (m *MountIndex) String() string {
-	return fmt.Sprintf("mount erofs %s with %d tars on %s ro,nosuid,nodev", m.Index, len(m.Tars), m.At)
+	return words(fmt.Sprintf("mount erofs %s with %d tars on %s ro,nosuid,nodev", m.Index, len(m.Tars), m.At), strings.Join(m.Options, " "))
 }
 
 func (m *MountIndex) lower(a *Asm) {
-	var options []string
+	options := slices.Clone(m.Options)
 	for _, t := range m.Tars {
 		options = append(options, "device="+t)
 	}

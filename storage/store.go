@@ -29,6 +29,7 @@ type Options struct {
 	// Linger is how long the mount of an image outlives its last user: the next container finds it, and what is in memory of
 	// its files. A sweep takes it away then.
 	Linger time.Duration
+	Label  string // of SELinux, which files of images are shown with where indexes are mounted; empty is what the kernel gives them
 	Driver string // "erofs", "dirs" or "fuse-overlayfs"; empty is what this machine can, by trial
 }
 

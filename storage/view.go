@@ -126,6 +126,21 @@ func (v *View) Layers(upper string, volatile bool) *plan.Layers {
 	return l
 }
 
+// Sources are the files and directories of the store that the view is made of, which the kernel reads for whoever reads the view.
+func (v *View) Sources() (list []string) {
+	if name, _ := v.s.Driver(); name == driverErofs {
+		list = append(list, v.s.indexPath(v.id))
+		for _, id := range v.chain {
+			list = append(list, v.s.layerPath(id))
+		}
+		return list
+	}
+	for _, name := range v.names {
+		list = append(list, filepath.Join(v.lower, name))
+	}
+	return list
+}
+
 // NeedsUpper reports whether a container whose root is the view has a directory for writes on the disk, also where it may not write.
 func (v *View) NeedsUpper() bool { return v.fuse != "" }
 
@@ -192,6 +207,9 @@ func (v *View) mount(user string) (err error) {
 // mounting is the plan that mounts the index.
 func (v *View) mounting() plan.Plan {
 	op := &plan.MountIndex{Index: v.s.indexPath(v.id), At: v.lower}
+	if label := v.s.o.Label; label != "" {
+		op.Options = []string{"context=" + label}
+	}
 	for _, id := range v.chain {
 		op.Tars = append(op.Tars, v.s.layerPath(id))
 	}

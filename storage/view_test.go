@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,6 +124,31 @@ func TestDriversShowTheSame(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestViewSources: what the kernel reads for who reads a view is what labels are given to, and an index is mounted with the label that its files are to have.
+func TestViewSources(t *testing.T) {
+	keepers(t, func(t *testing.T, s *Store) {
+		s.o.Label = "u:object_r:ro_t:s0"
+		chain := put(t, s, [][]byte{layer(t, "f a 1"), layer(t, "f b 2")})
+		v := view(t, s, chain, "")
+		want := []string{s.path(dirsDir, chain[1].Encoded()), s.path(dirsDir, chain[0].Encoded())}
+		if s.driver == driverErofs {
+			want = []string{s.indexPath(v.id), s.layerPath(chain[0]), s.layerPath(chain[1])}
+		}
+		if got := v.Sources(); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		for _, name := range want {
+			if _, err := os.Stat(name); err != nil {
+				t.Error(err)
+			}
+		}
+		plan := v.Plan()
+		if got := strings.Contains(plan.Text(), "context=u:object_r:ro_t:s0"); got != (s.driver == driverErofs) {
+			t.Errorf("%t:\n%s", got, plan.Text())
+		}
+	})
 }
 
 // TestMountIsShared: containers of an image share one mount, which ends with the last of them.

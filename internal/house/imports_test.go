@@ -54,6 +54,7 @@ var below = []string{
 	"engine/dirs",
 	"engine/profile",
 	"engine/ps",
+	"internal/selinux",
 }
 
 // rooms is who may import whom. Data flows one way: whatever is not in the list
@@ -73,7 +74,7 @@ var rooms = []room{
 	{"verify", []string{"abi", "plan", "namespace", "cgroup", "cgroup/limits", "network", "network/netip", "network/netlink", "internal/thread", "internal/wait"}, "it reads back what a plan asked for, by the readers and what cgroup and network read"},
 	{"cgroup/systemd", []string{"namespace", "cgroup/limits", "internal/dbus"}, "it has one program make a cgroup, and knows nothing else of it"},
 	{"cgroup", []string{"abi", "cgroup/limits", "internal/wait"}, "it makes and limits one cgroup, and knows of nothing else that a container has"},
-	{"oci", []string{"abi", "plan", "launch", "network", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits", "cgroup/systemd", "internal/files", "internal/leanjson", "internal/process", "internal/thread", "internal/wait"}, "it runs bundles by the floors below it, and is no engine"},
+	{"oci", []string{"abi", "plan", "launch", "network", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits", "cgroup/systemd", "internal/files", "internal/leanjson", "internal/process", "internal/selinux", "internal/thread", "internal/wait"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", []string{"internal/wait"}, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
 	{"internal/sandbox", []string{"abi", "seccomp"}, "it shuts a process in, and knows of no archive"},
@@ -90,7 +91,7 @@ var rooms = []room{
 	{"uplink", []string{"plan", "network", "network/netip", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},
 	{"uplink/serve", []string{"abi", "plan", "launch", "network", "network/netip", "network/netlink", "uplink", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it connects one network namespace with the machine, and knows of no container"},
 	{"image", []string{"abi", "archive", "internal/files", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
-	{"monitor", []string{"abi", "seccomp", "plan", "launch", "namespace", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/files", "internal/leanjson", "internal/seqpacket", "uplink", "network/netlink"}, "it is the memory of every idle container, and knows of no image and no volume"},
+	{"monitor", []string{"abi", "seccomp", "plan", "launch", "namespace", "oci", "cgroup", "network", "network/netdb", "network/netip", "monitor/log", "monitor/dns", "internal/files", "internal/leanjson", "internal/selinux", "internal/seqpacket", "uplink", "network/netlink"}, "it is the memory of every idle container, and knows of no image and no volume"},
 	{"engine/content", []string{"abi", "archive", "namespace", "plan", "storage", "volume", "internal/files", "internal/sandbox", "internal/thread"}, "it moves files in and out, and starts no container"},
 	{"engine/dirs", []string{"plan", "internal/files"}, "it finds the directories of an engine, and knows nothing of what is in them"},
 	{"engine/profile", []string{"abi", "seccomp"}, "it turns names into profiles, and knows of no container"},
@@ -106,6 +107,7 @@ var rooms = []room{
 	{"internal/origlimit", nil, "it must be initialised before anything that raises the limit it keeps"},
 	{"internal/files", nil, "it takes files as a whole, locks and removes, for all who keep records"},
 	{"internal/leanjson", nil, "it is a piece of the standard library, but lighter at a start"},
+	{"internal/selinux", []string{"internal/files"}, "it chooses labels and gives them to files, and knows of no container"},
 	{"internal/seqpacket", []string{"internal/wait"}, "it carries messages between processes, and knows none of them"},
 	{"internal/process", []string{"internal/wait"}, "it opens and names processes, and knows what none of them is for"},
 	{"internal/thread", nil, "it lends threads to what changes them, and stands on nothing"},

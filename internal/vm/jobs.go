@@ -145,7 +145,7 @@ func guestJob(o options) job {
 // policyJob tries the runtime under the guest's policy. SELinux is given its own by that job: from there on, all is under it.
 func policyJob(o options) job {
 	if o.SELinux {
-		return job{Name: "kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
+		return job{Name: "kakuri and kakuri-runtime under SELinux", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/selinux.sh"}}
 	}
 	return job{Name: "kakuri and kakuri-runtime under AppArmor", Dir: "/", Argv: []string{"bash", "/" + workDir + "/internal/vm/apparmor.sh"}}
 }

@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kakuri/kakuri/internal/selinux"
+	"golang.org/x/sys/unix"
+)
+
+// labelsFor are the labels of SELinux of a new container: those that --security-opt label= asks for, else those of the container whose processes it shares, which it
+// could not signal under others. Without either there are none, as with a Docker that was not told to give any.
+func (e *Engine) labelsFor(cfg *Config) (selinux.Labels, error) {
+	asked, err := parseSecurityOpt(cfg.SecurityOpt)
+	if err != nil || asked.unlabelled {
+		return selinux.Labels{}, err
+	}
+	if len(asked.labels) == 0 {
+		return e.sharedLabels(cfg), nil
+	}
+	const flag = "--security-opt "
+	if !selinux.Enabled() {
+		return selinux.Labels{}, fmt.Errorf("%slabel=%s: SELinux is not enabled in this kernel: leave the label out", flag, asked.labels[0])
+	}
+	if !cfg.fromImage() && cfg.Rootfs == "" {
+		return selinux.Labels{}, fmt.Errorf("%slabel=%s: the image host shows the machine's own files, which keep their labels: take another image", flag, asked.labels[0])
+	}
+	list, err := e.listed(ListOptions{All: true})
+	if err != nil {
+		return selinux.Labels{}, err
+	}
+	l, err := selinux.Choose(selinux.Policy, asked.labels, func(level string) bool {
+		return slices.ContainsFunc(list, func(c Container) bool { return strings.HasSuffix(c.ProcessLabel, ":"+level) })
+	})
+	if err != nil {
+		return l, errors.New(flag + err.Error())
+	}
+	return l, nil
+}
+
+// sharedLabels are those of the container whose processes, or whose objects of IPC, a container shares. One that is not there is found out when the container is built.
+func (e *Engine) sharedLabels(cfg *Config) selinux.Labels {
+	for _, mode := range []string{cfg.PID, cfg.IPC} {
+		ref, ok := strings.CutPrefix(mode, "container:")
+		if !ok {
+			continue
+		}
+		if c, err := e.Find(ref); err == nil && c.ProcessLabel != "" {
+			return selinux.Labels{Process: c.ProcessLabel, File: c.MountLabel}
+		}
+	}
+	return selinux.Labels{}
+}
+
+// label asks for the container's labels.
+func (b *builder) label() error {
+	if b.rec.ProcessLabel == "" {
+		return nil
+	}
+	if i := slices.IndexFunc(b.run.Mounts, func(m Mount) bool { return m.Type == "image" }); i >= 0 {
+		return fmt.Errorf("%s: the files of an image that is mounted have no label that the container may read: --security-opt label=disable gives the container none", b.run.Mounts[i].Flag)
+	}
+	b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel = b.rec.ProcessLabel, b.rec.MountLabel
+	why := "as the container whose processes it shares"
+	if opts := b.security.labels; len(opts) > 0 {
+		why = strings.TrimSpace(flagList(" --security-opt", opts))
+	}
+	b.because("process.selinuxLabel", "%s", why)
+	b.because("linux.mountLabel", "%s", why)
+	return nil
+}
+
+// relabel gives the container's files labels that it may touch: what lies below its root, since the kernel asks for the files themselves when a program is mapped, volumes, and
+// directories that were mounted with z or Z.
+func (b *builder) relabel() error {
+	if b.rec.MountLabel == "" {
+		return nil
+	}
+	labels := selinux.Labels{Process: b.rec.ProcessLabel, File: b.rec.MountLabel, Layer: selinux.Layer(selinux.Policy)}
+	var errs []error
+	if b.view != nil && labels.Layer != "" {
+		for _, name := range b.view.Sources() {
+			errs = append(errs, selinux.RelabelOnce(name, labels.Layer))
+		}
+	}
+	if r := b.opts.Root; r != nil && r.Layers != nil && r.Layers.Upper != "" {
+		errs = append(errs, selinux.Label(path.Join(r.Layers.Upper, "upper"), labels.File)) // what is written has it from there
+	}
+	for _, p := range b.rec.Volumes {
+		mode := strings.Split(p.Mode, ",")
+		label := ""
+		switch {
+		case slices.Contains(mode, "Z"):
+			label = labels.File
+		case slices.Contains(mode, "z") || p.Type == "volume":
+			label = labels.Shared()
+		}
+		if label != "" && (p.Type == "volume" || p.Type == "bind") {
+			errs = append(errs, selinux.Relabel(path.Clean(p.Source), label))
+		}
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, unix.ENOTSUP) { // the file system has one label for all
+			return fmt.Errorf("--security-opt label=: %w", err)
+		}
+	}
+	return nil
+}
+
+// labelFile gives a file that the container has mounted its label.
+func (b *builder) labelFile(name string) error {
+	if b.rec.MountLabel == "" {
+		return nil
+	}
+	return selinux.Label(name, b.rec.MountLabel)
+}
