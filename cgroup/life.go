@@ -300,6 +300,43 @@ func (g *Group) StandsStill(sub string) bool {
 	if err != nil {
 		return false // who joins it says so
 	}
+	return n.isHeld(dir)
+}
+
+// Holds reports whether the process pid stands still, in whichever cgroup it is by now: the container's, or one that it was moved to.
+func (g *Group) Holds(pid int) bool {
+	n, _, err := g.freezer()
+	if err != nil {
+		return false
+	}
+	own, err := n.cgroupOf(pid)
+	if err != nil {
+		return false
+	}
+	at := &node{h: n.h, path: below(n.h.Root, own), fd: -1, tree: n.tree}
+	if at.path == "" {
+		return false // it is not to be seen from here
+	}
+	dir, err := at.open()
+	return err == nil && n.isHeld(dir)
+}
+
+// LetGo gives the process pid, which was sent SIGKILL, to the caller's own cgroup where it stands still and so would not end: with version 1.
+func (g *Group) LetGo(pid int) error {
+	n, _, err := g.freezer()
+	if err != nil || n.h.Version != limits.V1 || !g.Holds(pid) {
+		return nil
+	}
+	if n.h.Own == "" {
+		return n.errorf("process %d stands still, and there is no other cgroup to be seen from here", pid)
+	}
+	to := &node{h: n.h, path: n.h.Own, fd: -1, tree: n.tree}
+	defer to.close()
+	return to.join(pid, "")
+}
+
+// isHeld reports whether what is in the cgroup dir, which it closes, stands still.
+func (n *node) isHeld(dir int) bool {
 	defer func() { unix.Close(dir) }()
 	if n.h.Version == limits.V1 {
 		state, err := readFile(dir, "freezer.state")

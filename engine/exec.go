@@ -205,8 +205,12 @@ func (p *execution) byMonitor() (done bool, err error) {
 
 // execError gives a process that did not start Docker's exit code.
 func execError(err error) error {
+	f := monitor.ExecFailure(err)
+	if errors.Is(err, oci.ErrPaused) {
+		return &ExitError{f.Code, f}
+	}
 	_, told := monitor.LaunchError(err)
-	return &ExitError{monitor.ExecFailure(err).Code, told}
+	return &ExitError{f.Code, told}
 }
 
 // execCauses say what an error's step is there for: nobody has written a config.json of the process.

@@ -112,8 +112,14 @@ func (r *run) receive(i int, want uint32) ([]int, error) {
 	}
 	var early error // of the copy that a fork made: it may be faster than the word of the fork
 	for {
-		if want == plan.MsgFork && r.forkLost() {
-			return nil, cmp.Or(early, r.fail(i, "", r.deathReason()))
+		if want == plan.MsgFork {
+			lost, err := r.forkLost()
+			if err != nil {
+				return nil, err
+			}
+			if lost {
+				return nil, cmp.Or(early, r.fail(i, "", r.deathReason()))
+			}
 		}
 		kind, a, b, fds, err := r.message()
 		switch {
@@ -165,18 +171,23 @@ func (r *run) reported(i int, want, kind, a, b uint32) error {
 }
 
 // forkLost waits for the next message, and reports whether there will be none of a fork: the process was killed over it, and its copy, if there is one, waits for this side.
-func (r *run) forkLost() bool {
+func (r *run) forkLost() (bool, error) {
 	fds := []unix.PollFd{{Fd: int32(r.sock), Events: unix.POLLIN}, {Fd: int32(r.proc.pidfd), Events: unix.POLLIN}}
 	for {
-		if _, err := unix.Poll(fds, -1); err != unix.EINTR {
-			break
+		n, err := unix.Poll(fds, stopTime)
+		switch {
+		case err == unix.EINTR:
+		case err != nil || fds[0].Revents != 0:
+			return false, nil // reading it says what it is
+		case n == 0:
+			if err := r.stuck(); err != nil {
+				return false, err
+			}
+		default:
+			n, err := unix.Poll(fds[:1], 0) // it may have spoken right before its end
+			return err == nil && n == 0, nil
 		}
 	}
-	if fds[0].Revents != 0 || fds[1].Revents == 0 {
-		return false
-	}
-	n, err := unix.Poll(fds[:1], 0) // it may have spoken right before its end
-	return err == nil && n == 0
 }
 
 // waitExec waits for the child's end of the socket to close at execve.
@@ -219,6 +230,9 @@ func (r *run) await() error {
 				return io.EOF
 			}
 		case !r.stopped():
+			if err := r.stuck(); err != nil {
+				return err
+			}
 		case stops == mostStops:
 			return fmt.Errorf("process %d is stopped by a signal again and again, by another one of its pid namespace", r.proc.PID)
 		default:
@@ -228,12 +242,31 @@ func (r *run) await() error {
 	}
 }
 
+// stuck asks the caller why nothing comes.
+func (r *run) stuck() error {
+	if r.opts.Stuck == nil {
+		return nil
+	}
+	if err := r.opts.Stuck(r.proc.PID); err != nil {
+		return stuckError{err}
+	}
+	return nil
+}
+
+// A stuckError is that of [Options.Stuck]: no step is its cause.
+type stuckError struct{ error }
+
+func (e stuckError) Unwrap() error { return e.error }
+
 // letGo reports whether the container's process has closed its end of the socket. An init does that at once, and the process that it has made goes on with it: only the
 // end of the socket tells of that one.
 func (r *run) letGo() bool { return !r.hasInit && !process.Keeps(r.proc.PID, r.theirs) }
 
 // unheard is the error of a step for which no message came: by recvmsg(2), or because the other side stands still.
 func (r *run) unheard(i int, err error) error {
+	if stuck, ok := err.(stuckError); ok {
+		return stuck.error
+	}
 	if errors.As(err, new(syscall.Errno)) {
 		return r.fail(i, "recvmsg", err)
 	}

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,12 @@ type Options struct {
 	// Terminal, when set, is called just before Start with the master side of the
 	// container's new terminal, on which nothing has been written yet.
 	Terminal func(master int) error
+	// Stuck, when set, is asked now and then while nothing comes from the container's side, such as whether its process stands still in a frozen control group. An error
+	// ends the launch.
+	Stuck func(pid int) error
+	// Killed, when set, is called for each process of a failed launch that was sent SIGKILL, before its end is waited for: with version 1 of control groups one that is
+	// frozen does not end.
+	Killed func(pid int)
 }
 
 // Run executes p up to and including its execve. Where the plan has the container
@@ -330,11 +337,20 @@ func (r *run) kill() {
 			unix.Kill(-r.proc.PID, unix.SIGKILL)
 		}
 		r.proc.Signal(syscall.SIGKILL)
+		copied := r.copied()
+		if copied > 0 {
+			unix.Kill(copied, unix.SIGKILL)
+		}
+		r.killed(r.proc.PID, copied)
 		r.proc.Wait()
 		if r.stubForks() {
 			reapKilled(-r.proc.PID)
 		}
-		r.endCopy()
+		if copied = cmp.Or(copied, r.copied()); copied > 0 { // it may have been made at the last moment
+			unix.Kill(copied, unix.SIGKILL)
+			r.killed(copied)
+			reapKilled(copied)
+		}
 		r.proc = nil // so that its terminal is closed as well
 	}
 	if r.stamps != nil {
@@ -348,18 +364,25 @@ func (r *run) stubForks() bool {
 	return exec != nil && exec.Fork
 }
 
-// endCopy ends and reaps the copy that a fork has made, where nobody knows of it: the process that makes it may be killed before it says so, and its word may not have been
+func (r *run) killed(pids ...int) {
+	for _, pid := range pids {
+		if pid > 0 && r.opts.Killed != nil {
+			r.opts.Killed(pid)
+		}
+	}
+}
+
+// copied is the copy that a fork has made, where nobody knows of it, else 0: the process that makes it may be killed before it says so, and its word may not have been
 // read. It is a child of this process, whose pid namespace would never end with one in it that nobody waits for.
-func (r *run) endCopy() {
+func (r *run) copied() int {
 	if r.child.copy == nil {
-		return
+		return 0
 	}
 	pid := int(*r.child.copy)
 	if pid <= 0 || pid == r.proc.PID || isChild(pid) != nil {
-		return
+		return 0
 	}
-	unix.Kill(pid, unix.SIGKILL)
-	reapKilled(pid)
+	return pid
 }
 
 // undo gives the host back what steps of the runtime's side took.

@@ -73,8 +73,11 @@ func (c *Client) Exec(x Exec, process *specs.Process) (pid int, err error) {
 	return s.PID, err
 }
 
-// ExecFailure gives a process that did not start in a container Docker's exit code, which is never 125: the container is there.
+// ExecFailure gives a process that did not start in a container Docker's exit code, and its text. The code is never 125: the container is there.
 func ExecFailure(err error) *Failure {
+	if errors.Is(err, oci.ErrPaused) { // since it was asked for, or in a control group of its own
+		return &Failure{Code: 1, Text: "the container is paused, or has the process in a control group that is: unpause it before exec"}
+	}
 	f := failure(err)
 	if f.Code == 125 {
 		f.Code = 126

@@ -87,7 +87,7 @@ type Started struct {
 
 // A Failure is why a container did not start, with Docker's exit code for it. It is an error.
 type Failure struct {
-	Code int // 125, 126 or 127
+	Code int // 125, 126 or 127; 1 of what does not go in the state that the container is in
 	Text string
 	Step string `json:",omitempty"` // of the plan
 }

@@ -129,10 +129,26 @@ func (c *Container) launchExec(ctx context.Context, process *specs.Process, o Ex
 		}
 		return nil
 	}
+	if g != nil {
+		// Who may freeze the container, or one of its cgroups, may do that while the process is on its way.
+		if !o.IgnorePaused {
+			l.Stuck = g.stuck
+		}
+		l.Killed = func(pid int) {
+			if err := g.LetGo(pid); err != nil {
+				c.runtime.warn(err.Error())
+			}
+		}
+	}
 	return launch.Run(ctx, p, l)
 }
 
-var errPaused = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
+func (g *group) stuck(pid int) error {
+	if g.Holds(pid) {
+		return ErrPaused
+	}
+	return nil
+}
 
 // takesExec reports as an error that the container is in a state in which no other process is started.
 func (c *Container) takesExec(paused bool) error {
@@ -140,7 +156,7 @@ func (c *Container) takesExec(paused bool) error {
 	case s == specs.StateStopped, s == specs.StateCreating:
 		return fmt.Errorf("cannot exec in a %s container", s)
 	case s == StatusPaused && !paused:
-		return errPaused
+		return ErrPaused
 	}
 	return nil
 }
@@ -231,10 +247,9 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 			return nil, err
 		}
 	}
-	// One that a container has made and frozen itself, and moved its first process into, would have a start wait for ever. One that it freezes later still does:
-	// with version 1 not even SIGKILL ends what stands still there.
+	// One that a container has made and frozen itself, and moved its first process into, would have a start wait for as long as it likes.
 	if !o.IgnorePaused && g.StandsStill(sub) {
-		return nil, errPaused
+		return nil, ErrPaused
 	}
 	p := &plan.Cgroup{Path: g.where(), Paths: g.Paths(), Sub: strings.Trim(sub, "/")}
 	g.enter(p)

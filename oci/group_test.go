@@ -3,8 +3,10 @@ package oci
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -71,6 +74,80 @@ func TestExecIntoFrozen(t *testing.T) {
 	}
 	p.good("delete", "--force", "x")
 	p.empty()
+}
+
+// TestExecFrozenOnTheWay: a container, or who may freeze it, that does so when another process is on its way into it, or has that one moved to a control group that stands
+// still, does not have its caller wait: the start ends, as it does in a paused container, and so does the process.
+func TestExecFrozenOnTheWay(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(dir string, frozen bool) {
+		file, words := "cgroup.freeze", map[bool]string{true: "1", false: "0"}
+		if !h.Unified() {
+			file, words = "freezer.state", map[bool]string{true: "FROZEN", false: "THAWED"}
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(words[frozen]), 0); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, user := range []bool{false, true} {
+		p := newPlace(t)
+		spec := base("sleep 1000")
+		if user {
+			withUserNS(spec)
+			spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+		}
+		dir := bundle(t, spec)
+		p.good("run", "-d", "--bundle", dir, "x")
+		c, err := (&Runtime{Root: p.dir}).Open("x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := c.state.Cgroups["freezer"]
+		if h.Unified() {
+			own = c.state.Cgroups[""]
+		}
+		below := filepath.Join(own, "below")
+		if err := os.Mkdir(below, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		set(below, true)
+		for what, o := range map[string]launch.Options{
+			"frozen": {Before: func(n int) {
+				if n == 0 {
+					set(own, true)
+				}
+			}},
+			"moved": {Start: func(pid int) error {
+				return os.WriteFile(filepath.Join(below, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+			}},
+		} {
+			ended := make(chan error, 1)
+			go func() {
+				proc, err := c.launchExec(context.Background(), &specs.Process{Args: []string{"true"}, Cwd: "/"}, ExecOptions{}, o)
+				if proc != nil {
+					proc.Wait()
+				}
+				ended <- err
+			}()
+			late := time.AfterFunc(time.Minute, func() {
+				t.Errorf("user namespace %v, %s: it waits", user, what)
+				set(own, false)
+				set(below, false)
+			})
+			if err := <-ended; late.Stop() && !errors.Is(err, ErrPaused) {
+				t.Errorf("user namespace %v, %s: %v", user, what, err)
+			}
+			set(own, false)
+			set(below, true)
+		}
+		p.good("delete", "--force", "x")
+		p.empty()
+	}
 }
 
 // TestSilentSystemd: what needs no systemd is done to a container whose cgroup that made, also when it does not answer. A removal tells of it, and ends all processes first.

@@ -93,6 +93,7 @@ var (
 	ErrNotExist   = errors.New("container does not exist")
 	ErrNotRunning = errors.New("container not running")
 	ErrNotPaused  = errors.New("container not paused")
+	ErrPaused     = errors.New("cannot exec in a paused container (use --ignore-paused to override)")
 	ErrInvalidID  = errors.New("invalid container ID format")
 )
 
