@@ -335,7 +335,7 @@ func TestSignalOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	if err := g.signal(m.Process.Pid, unix.SIGKILL); err != nil {
+	if err := g.signal(m.Process.Pid, unix.SIGKILL, nil); err != nil {
 		t.Error(err)
 	}
 	m.in.Close()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -191,21 +190,44 @@ func (g *Group) Thaw() error {
 	return n.thaw(dir)
 }
 
-// LetEnd lets the process first end, which was sent SIGKILL, and those that end with it: with version 1 that waits for the thaw, of cgroups below, too. Where first itself
-// stands still all processes are ended: after a thaw alone another one of them could freeze it again.
-func (g *Group) LetEnd(ctx context.Context, first int) error {
+// LetEnd lets processes end whose first one was sent SIGKILL: those of the cgroup and of those below it that own tells, or all of them where it is nil. With version 1, one that
+// stands still does not end. So where something does, they are sent SIGKILL, each of them, or another one could freeze it again, and those that stand still leave the cgroup.
+// Others' cgroups below stay as they are.
+func (g *Group) LetEnd(ctx context.Context, own func(pid int) bool) error {
 	n, dir, err := g.freezer()
 	if err != nil || n.path == "/" { // that one nobody freezes
 		return err
 	}
 	if n.h.Version == limits.V1 {
-		own, _ := n.cgroupOf(first) // none of one that has ended
-		if sub := below(path.Join(n.h.Root, n.path), own); sub != "" && g.StandsStill(strings.TrimPrefix(sub, "/")) {
-			return g.Kill(ctx, unix.SIGKILL)
+		if still, err := standsStill(dir); err != nil || !still {
+			return err
 		}
-		return g.thawAll()
+		seen := map[int]bool{}
+		for more := true; more; {
+			if more, err = g.signalNew(unix.SIGKILL, seen, own); err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		}
+		for pid := range seen {
+			err = errors.Join(err, g.LetGo(pid))
+		}
 	}
-	return n.thaw(dir)
+	return errors.Join(err, n.thaw(dir))
+}
+
+// standsStill reports whether the cgroup of version 1 does, or one below it.
+func standsStill(dir int) (still bool, err error) {
+	err = walk(dir, func(at int) ([]string, error) {
+		state, err := readFile(at, "freezer.state")
+		if still = still || err == nil && strings.TrimSpace(state) != "THAWED"; still || err != nil {
+			return nil, err
+		}
+		return subdirs(at)
+	}, func(int, string) error { return nil })
+	return still, err
 }
 
 // hurry takes away what slows processes down that are all to end, also in cgroups below, as far as there is something: with a thousandth of a processor a large one
@@ -470,7 +492,7 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	}
 	seen := map[int]bool{}
 	for {
-		if more, err := g.signalNew(sig, seen); err != nil || !more {
+		if more, err := g.signalNew(sig, seen, nil); err != nil || !more {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
@@ -479,8 +501,8 @@ func (g *Group) Kill(ctx context.Context, sig unix.Signal) error {
 	}
 }
 
-// signalNew sends sig to the processes that are not in seen yet, and reports whether there were any.
-func (g *Group) signalNew(sig unix.Signal, seen map[int]bool) (more bool, err error) {
+// signalNew sends sig to the processes that are not in seen yet, of those that own tells where it is not nil, and reports whether there were any.
+func (g *Group) signalNew(sig unix.Signal, seen map[int]bool, own func(pid int) bool) (more bool, err error) {
 	pids, err := g.AllPids()
 	if gone(err) {
 		return false, nil
@@ -489,11 +511,11 @@ func (g *Group) signalNew(sig unix.Signal, seen map[int]bool) (more bool, err er
 		return false, err
 	}
 	for _, pid := range pids {
-		if seen[pid] {
+		if seen[pid] || own != nil && !own(pid) {
 			continue
 		}
 		seen[pid], more = true, true
-		if err := g.signal(pid, sig); err != nil {
+		if err := g.signal(pid, sig, own); err != nil {
 			return more, err
 		}
 	}
@@ -519,7 +541,7 @@ func (n *node) kill() (done bool, err error) {
 }
 
 // signal sends sig to pid, if that is still the process which is in the cgroup.
-func (g *Group) signal(pid int, sig unix.Signal) error {
+func (g *Group) signal(pid int, sig unix.Signal, own func(pid int) bool) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == unix.EINVAL || err == unix.ENOENT { // the latter since Linux 6.16
 		if err = unix.Kill(pid, sig); err != unix.ESRCH { // a thread, of a threaded cgroup
@@ -535,7 +557,7 @@ func (g *Group) signal(pid int, sig unix.Signal) error {
 	defer unix.Close(fd)
 	// The number may have become another process's between the reading and now.
 	pids, err := g.AllPids()
-	if err != nil || !slices.Contains(pids, pid) {
+	if err != nil || !slices.Contains(pids, pid) || own != nil && !own(pid) {
 		if gone(err) {
 			return nil
 		}

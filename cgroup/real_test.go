@@ -684,7 +684,7 @@ func TestLetEnd(t *testing.T) {
 			}
 		}
 		first.Process.Kill()
-		if err := g.LetEnd(t.Context(), first.Process.Pid); err != nil {
+		if err := g.LetEnd(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan unix.Signal, 1)
@@ -729,13 +729,16 @@ func TestLetEndOfOthers(t *testing.T) {
 		if err := below.Freeze(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := g.LetEnd(t.Context(), first.Process.Pid); err != nil {
+		if err := g.LetEnd(t.Context(), func(pid int) bool { return pid == first.Process.Pid }); err != nil {
 			t.Fatal(err)
 		}
 		for _, x := range []*Group{g, below} {
 			if got := strings.TrimSpace(valueOf(t, x, "cpu")(file)); got != slow.Writes[0].Value {
 				t.Errorf("%s is %q", file, got)
 			}
+		}
+		if !below.StandsStill("") {
+			t.Error("the other one goes on")
 		}
 		if err := below.Thaw(); err != nil {
 			t.Error(err)

@@ -142,6 +142,29 @@ func Identify(f *os.File) (abi.Namespace, uint64, error) {
 	return t, st.Ino, nil
 }
 
+// Within reports whether the open pid or user namespace f is outer or below it. It is false where the reader may not know.
+func Within(f, outer *os.File) bool {
+	var at nsFile
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		at, err = newNSFD(fd)
+	}
+	var st unix.Stat_t
+	if err != nil || unix.Fstat(int(outer.Fd()), &st) != nil {
+		return false
+	}
+	for at.inode() != st.Ino {
+		above, err := at.ask(parent)
+		at.close()
+		if err != nil {
+			return false
+		}
+		at = above
+	}
+	at.close()
+	return true
+}
+
 // PIDInside returns the pid that the pid namespace ns has for the reader's process pid,
 // asked of the kernel itself: the same as [System.PIDIn] reads from status. The error is
 // fs.ErrNotExist when ns does not see the process, errors.ErrUnsupported before Linux 6.11.

@@ -11,8 +11,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/internal/process"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -172,7 +174,38 @@ func (c *Container) Kill(ctx context.Context, sig syscall.Signal, all bool) erro
 // LetEnd lets a container end whose first process was sent SIGKILL: on version 1 of control groups the signal waits for the thaw, of groups too that the container
 // has made and frozen itself, as an engine in it does. Nothing runs again that has the signal.
 func (c *Container) LetEnd() error {
-	return c.ending(func(ctx context.Context, g *group) error { return g.LetEnd(ctx, c.state.PID) })
+	if !c.state.OwnPIDs {
+		return c.ending(func(ctx context.Context, g *group) error { return g.LetEnd(ctx, nil) })
+	}
+	ns := c.pidNamespace()
+	defer ns.Close() // nil, when it has ended
+	return c.ending(func(ctx context.Context, g *group) error {
+		return g.LetEnd(ctx, func(pid int) bool { return ns != nil && isIn(ns, pid) })
+	})
+}
+
+// pidNamespace opens that of the container's first process, nil when that has ended.
+func (c *Container) pidNamespace() *os.File {
+	p := c.process()
+	if p == nil {
+		return nil
+	}
+	defer p.Close()
+	fd, err := unix.Openat(p.Dir(), "ns/pid", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "ns/pid")
+}
+
+// isIn reports whether a process is in a pid namespace, or in one below.
+func isIn(ns *os.File, pid int) bool {
+	own, err := namespace.Open(nil, pid, abi.NSPID)
+	if err != nil {
+		return false
+	}
+	defer own.Close()
+	return namespace.Within(own, ns)
 }
 
 // EndAll ends all of a container's processes, of which the first one did not end by SIGKILL within a moment and [Container.LetEnd], and takes away what slows them down. It is for

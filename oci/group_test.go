@@ -421,6 +421,41 @@ func TestPause(t *testing.T) {
 	p.empty()
 }
 
+// TestKillBesideBelow: SIGKILL of a paused container ends it, and no other one whose control group is below its own. That goes on where it stood still by the pause
+// of the one above it, and stays as it is where it is paused itself.
+func TestKillBesideBelow(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for _, paused := range []bool{false, true} {
+		p := newPlace(t)
+		a, b := base("sleep 1000 & sleep 1000"), base("sleep 1000")
+		a.Linux.CgroupsPath = "/kakuri-above-" + rand.Text()
+		b.Linux.CgroupsPath = a.Linux.CgroupsPath + "/below"
+		p.good("run", "-d", "--bundle", bundle(t, a), "a")
+		p.good("run", "-d", "--bundle", bundle(t, b), "b")
+		if paused {
+			p.good("pause", "b")
+		}
+		p.good("pause", "a")
+		p.good("kill", "a", "KILL")
+		nstest.Until(t, "the paused container has ended", func() bool { return p.state("a").Status == specs.StateStopped })
+		want := specs.StateRunning
+		if paused {
+			want = StatusPaused
+		}
+		if s := p.state("b").Status; s != want {
+			t.Errorf("the one below is %s", s)
+		}
+		if paused {
+			p.good("resume", "b")
+		}
+		p.good("exec", "b", "true")
+		p.good("delete", "--force", "b")
+		p.good("delete", "a")
+		p.empty()
+	}
+}
+
 // TestExecMeetsEnd: a container that ends while another process is on its way into it does not run, whatever is in that one's way at that moment.
 func TestExecMeetsEnd(t *testing.T) {
 	nstest.Root(t)
