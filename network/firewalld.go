@@ -159,8 +159,8 @@ type firewalld struct{ *dbus.Conn }
 // openFirewalld connects; nil where it does not run, and has left its rules.
 func openFirewalld(waits time.Duration) (*firewalld, error) {
 	c, err := dbus.SystemWithin(waits)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, nil // no bus
+	if errors.Is(err, dbus.ErrNoBus) {
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err

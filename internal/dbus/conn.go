@@ -46,14 +46,25 @@ func dialSystem(until time.Time) (*Conn, error) {
 	return dialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket", until)
 }
 
-// DialBus connects to a bus daemon, by the first unix address of a list, or by the path.
-func DialBus(addresses, otherwise string) (*Conn, error) {
-	return dialBus(addresses, otherwise, time.Time{})
+// DialBus connects to a bus daemon, by the first address of a list that somebody answers at, or by the usual path where there is no list: sd_bus_default(3).
+func DialBus(addresses, usual string) (*Conn, error) {
+	return dialBus(addresses, usual, time.Time{})
 }
 
-func dialBus(addresses, otherwise string, until time.Time) (*Conn, error) {
+// ErrNoBus is the error where nobody is at any address.
+var ErrNoBus = errors.New("no bus")
+
+// dialBus is [DialBus]. Who names a bus means no other one.
+func dialBus(addresses, usual string, until time.Time) (*Conn, error) {
+	names := []string{usual}
+	if addresses != "" {
+		if names = unixAddresses(addresses); len(names) == 0 {
+			return nil, fmt.Errorf("bus address %q: none of a unix socket, by path= or abstract=", addresses)
+		}
+	}
 	var errs []error
-	for _, name := range append(unixAddresses(addresses), otherwise) {
+	absent := true
+	for _, name := range names {
 		b, err := dial(name, until)
 		if err == nil {
 			b.Broker = true
@@ -62,11 +73,15 @@ func dialBus(addresses, otherwise string, until time.Time) (*Conn, error) {
 		if err == nil {
 			return b, nil
 		}
+		absent = absent && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED))
 		errs = append(errs, err)
 	}
 	err := errs[0]
 	for _, e := range errs[1:] {
 		err = Both(err, e)
+	}
+	if absent {
+		err = fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
 	return nil, err
 }

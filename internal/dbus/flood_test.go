@@ -114,3 +114,38 @@ func TestStoppedPeer(t *testing.T) {
 		}
 	}
 }
+
+// TestWhichBus: who names buses means no other one, and there is none only where nobody is at any of the addresses: one that is silent is a bus.
+func TestWhichBus(t *testing.T) {
+	dir := t.TempDir()
+	silent := dir + "/silent"
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: silent}), unix.Listen(fd, 5))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		addresses, usual string
+		none             bool
+	}{
+		{"", dir + "/none", true},
+		{"", silent, false},
+		{"unix:path=" + dir + "/none", silent, true},
+		{"unix:path=" + silent, dir + "/none", false},
+		{"unix:path=" + silent + ";unix:path=" + dir + "/none", silent, false},
+		{"unix:path=" + dir + "/a;unix:path=" + dir + "/b", silent, true},
+		{"tcp:host=localhost", dir + "/none", false},
+	} {
+		b, err := dialBus(c.addresses, c.usual, time.Now().Add(100*time.Millisecond))
+		if err == nil {
+			b.Close()
+			t.Errorf("%+v: it is connected", c)
+		}
+		if errors.Is(err, ErrNoBus) != c.none {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
