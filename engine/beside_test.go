@@ -436,7 +436,7 @@ func TestLooksBesideMaking(t *testing.T) {
 	d := &network.Doer{}
 	defer d.Close()
 	output(t, exec.Command("ip", "link", "set", n.Device, "down"))
-	k.after(t, func() error { return d.HealBridge(bridgeOf(&n)) }, k.cables)
+	k.after(t, func() error { _, err := d.HealBridge(bridgeOf(&n)); return err }, k.cables)
 	id := files.NewID()
 	if err := e.intend(id, intent{Update: &updating{}}); err != nil {
 		t.Fatal(err)

@@ -190,7 +190,10 @@ func (k *check) cables() error {
 	}
 	lame, err := lackStill(d, bridges)
 	for _, b := range lame {
-		k.find("network "+b.Network, b.lacks, func() error { return d.HealBridge(b.Bridge) })
+		k.find("network "+b.Network, b.lacks, func() error {
+			_, err := d.HealBridge(b.Bridge)
+			return err
+		})
 	}
 	if err != nil {
 		return err

@@ -155,7 +155,11 @@ func (e *Engine) healBridges() error {
 		if n.Driver != plan.DriverBridge {
 			continue
 		}
-		errs = append(errs, d.HealBridge(bridgeOf(n)), e.replug(d, n))
+		gone, err := d.HealBridge(bridgeOf(n))
+		if err == nil && gone {
+			err = e.plugAll(d, n)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -168,10 +172,15 @@ func (e *Engine) replug(d *network.Doer, n *netdb.Network) error {
 	if e.rootless() {
 		return e.healWorld()
 	}
-	// In this order: who removes a network has found it without members, and removes its bridge then.
 	if gone, err := d.BridgeGone(bridgeOf(n)); err != nil || !gone {
 		return err
 	}
+	return e.plugAll(d, n)
+}
+
+// plugAll has the containers that run on a network be at its bridge, which is gone. In this order: who removes a network has found it without members, and removes its bridge
+// then.
+func (e *Engine) plugAll(d *network.Doer, n *netdb.Network) error {
 	if members, err := e.netdb().Members(n.ID); err != nil || len(members) == 0 {
 		return err
 	}

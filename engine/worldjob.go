@@ -131,7 +131,8 @@ func (j *netJob) repair(ctx context.Context, d *network.Doer) error {
 	_, err := d.Rules.Repair()
 	errs := []error{err}
 	for _, b := range j.Bridges {
-		errs = append(errs, d.HealBridge(b))
+		_, err := d.HealBridge(b)
+		errs = append(errs, err)
 	}
 	for _, c := range j.Cables {
 		text, err := d.Unplugged(c.Endpoint)

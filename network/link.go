@@ -164,22 +164,28 @@ func missingAddrs(s *netlink.Socket, b plan.Bridge, index int32) ([]netip.Prefix
 // them back. It is "" when there is nothing, and where there is no bridge of that network: who starts a container makes it.
 func (d *Doer) BridgeLacks(b plan.Bridge) (string, error) {
 	_, text, err := d.lacking(b)
+	if errors.Is(err, errNoDevice) {
+		err = nil
+	}
 	return text, err
 }
 
-// HealBridge gives a network's bridge back what [Doer.BridgeLacks] finds. It makes none, so that one which is just being removed stays away.
-func (d *Doer) HealBridge(b plan.Bridge) error {
+// HealBridge gives a network's bridge back what [Doer.BridgeLacks] finds, and reports whether there is no device of its name. It makes none, so that one which is just being
+// removed stays away.
+func (d *Doer) HealBridge(b plan.Bridge) (gone bool, err error) {
 	l, text, err := d.lacking(b)
-	if err != nil || text == "" {
-		return err
+	if err == nil && text != "" {
+		if err = raise(d.host, b, l, false); errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
+			err = errNoDevice // by now
+		}
 	}
-	if err = raise(d.host, b, l, false); errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
-		return nil // it is gone
+	if errors.Is(err, errNoDevice) {
+		return true, nil
 	}
-	return err
+	return false, err
 }
 
-// BridgeGone reports whether there is no device of the name of a network's bridge.
+// BridgeGone reports whether there is no device of the name of a network's bridge, and looks no further.
 func (d *Doer) BridgeGone(b plan.Bridge) (bool, error) {
 	s, err := d.hostSocket()
 	if err != nil {
@@ -190,6 +196,9 @@ func (d *Doer) BridgeGone(b plan.Bridge) (bool, error) {
 	}
 	return false, err
 }
+
+// errNoDevice is the error where no device has the name of a network's bridge.
+var errNoDevice = errors.New("there is no device of that name")
 
 func (d *Doer) lacking(b plan.Bridge) (l netlink.Link, text string, err error) {
 	s, err := d.hostSocket()
@@ -207,10 +216,12 @@ func (d *Doer) lacking(b plan.Bridge) (l netlink.Link, text string, err error) {
 	if err == nil {
 		l, err = s.Link(b.Device)
 	}
-	if errors.Is(err, unix.ENODEV) || err == nil && (l.Kind != "bridge" || l.Alias != b.Alias) {
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return l, "", errNoDevice
+	case err == nil && (l.Kind != "bridge" || l.Alias != b.Alias):
 		return l, "", nil
-	}
-	if err != nil {
+	case err != nil:
 		return l, "", fmt.Errorf("bridge %s of network %s: %w", b.Device, b.Network, err)
 	}
 	var words []string
