@@ -403,10 +403,6 @@ func checkRun(t *testing.T, r *runFlags, args []string) {
 			t.Fatal("a parameter without a name")
 		}
 	}
-	own := func(mode string) bool { return mode != "host" && !strings.HasPrefix(mode, "container:") }
-	if !own(run.UTS) && run.Hostname+run.Domainname != "" {
-		t.Fatalf("a shared uts namespace, and a name: %+v", run)
-	}
 	if run.Resources.NanoCPUs < 0 || run.Resources.Memory < 0 || run.Resources.MemorySwap < -1 || run.Restart.Retries < 0 {
 		t.Fatalf("%+v", run)
 	}

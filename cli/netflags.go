@@ -111,9 +111,6 @@ func (f *runFlags) connect() error {
 			return fmt.Errorf("conflicting options: --network %s is not a network that a container can have beside others", a.Network)
 		}
 	}
-	if err := modeConflicts(r, n); err != nil {
-		return err
-	}
 	r.MACAddress, r.Links = n.first.MAC, n.first.Links
 	if len(list) == 0 {
 		if !bare(n.first) {
@@ -122,16 +119,18 @@ func (f *runFlags) connect() error {
 		}
 		return nil
 	}
-	if isMode(r.Network) {
-		if !bare(list[0]) {
-			return fmt.Errorf("--network %s takes no options", r.Network)
-		}
-		return nil
-	}
+	own := list[0]
 	if err := join(&list[0], n.first); err != nil {
 		return err
 	}
-	r.Networks = list
+	if isMode(r.Network) {
+		// These have fields of their own, and are no options of a network's.
+		list[0].Links, list[0].MAC = own.Links, own.MAC
+		if bare(list[0]) {
+			return nil
+		}
+	}
+	r.Networks = list // which the engine refuses of such a mode
 	return nil
 }
 
@@ -170,31 +169,6 @@ func join(a *engine.Attachment, flags engine.Attachment) error {
 		}
 		if s.from != "" {
 			*s.to = s.from
-		}
-	}
-	return nil
-}
-
-// modeConflicts refuses what has no meaning in a namespace that is not the container's own.
-func modeConflicts(r *engine.Config, n *netFlags) error {
-	another := strings.HasPrefix(r.Network, "container:") || strings.HasPrefix(r.Network, "ns:")
-	for _, c := range []struct {
-		is   bool
-		what string
-	}{
-		{another && r.Hostname != "", "hostname and the network mode"},
-		{another && len(n.first.Links) > 0, "container type network can't be used with links. This would result in undefined behavior"},
-		{r.Network == "host" && len(n.first.Links) > 0, "host type networking can't be used with links. This would result in undefined behavior"},
-		{another && len(r.DNS) > 0, "dns and the network mode"},
-		{another && len(r.ExtraHosts) > 0, "custom host-to-IP mapping and the network mode"},
-		{(another || r.Network == "host") && n.first.MAC != "", "mac-address and the network mode"},
-		{another && (len(r.Publish) > 0 || r.PublishAll), "port publishing and the container type network mode"},
-		{another && len(r.Expose) > 0, "port exposing and the container type network mode"},
-		{isMode(r.Network) && n.first.IPv4+n.first.IPv6 != "" || isMode(r.Network) && len(n.first.LinkLocal) > 0, "an address needs a network: --ip, --ip6 and --link-local-ip are for user-defined ones"},
-		{(isMode(r.Network) || slices.Contains([]string{"", "bridge", "default"}, r.Network)) && len(n.first.Aliases) > 0, "network-scoped aliases are only supported for user-defined networks"},
-	} {
-		if c.is {
-			return fmt.Errorf("conflicting options: %s", c.what)
 		}
 	}
 	return nil

@@ -536,9 +536,6 @@ func (f *runFlags) modes() error {
 			return fmt.Errorf("%s %s: unknown mode; there are %s and container:NAME", m.flag, m.value, strings.Join(m.words[1:], ", "))
 		}
 	}
-	if (r.UTS == "host" || strings.HasPrefix(r.UTS, "container:")) && r.Hostname+r.Domainname != "" {
-		return fmt.Errorf("--uts %s: conflicting options: hostname and the UTS mode: host and domain name belong to the uts namespace, which the container shares: leave --hostname and --domainname away", r.UTS)
-	}
 	return nil
 }
 

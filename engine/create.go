@@ -102,6 +102,9 @@ func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	if cfg.AutoRemove && !cfg.Restart.Never() {
 		return Record{}, errors.New("conflicting options: cannot specify both --restart and --rm")
 	}
+	if err := cfg.conflict(); err != nil {
+		return Record{}, err
+	}
 	if err := checkLog(cfg.Log); err != nil {
 		return Record{}, err
 	}
