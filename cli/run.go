@@ -62,6 +62,9 @@ var errNoTerminal = errors.New("the input device is not a TTY: leave -t away, or
 
 // execute runs the container, with this process's streams and signals.
 func (f *runFlags) execute(ctx context.Context, io IO) error {
+	if f.detach && len(f.run.Attach) > 0 {
+		return errors.New("conflicting options: cannot specify both --attach and --detach") // 1, as with Docker, and as an input that is no terminal
+	}
 	e, pulled, err := f.open(io)
 	if err != nil {
 		return &engine.ExitError{Code: 125, Err: err}

@@ -349,9 +349,6 @@ func (f *runFlags) finish(c *cobra.Command, io IO, args []string) error {
 // streams says what is attached: by default output, and input with -i.
 func (f *runFlags) streams() error {
 	r := &f.run
-	if f.detach && len(r.Attach) > 0 {
-		return errors.New("conflicting options: cannot specify both --attach and --detach")
-	}
 	if f.detach {
 		return nil
 	}
