@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,10 +26,7 @@ func Merge(from, to *os.File) error {
 }
 
 func mergeOne(from, to int, name string) error {
-	err := unix.Renameat2(from, name, to, name, unix.RENAME_NOREPLACE)
-	if err == unix.EINVAL {
-		err = moveNew(from, to, name)
-	}
+	err := files.MoveNew(from, name, to, name)
 	if err != unix.EEXIST {
 		return err
 	}
@@ -54,19 +52,6 @@ func mergeOne(from, to int, name string) error {
 	newDir := os.NewFile(uintptr(dir), name)
 	defer newDir.Close()
 	return Merge(newDir, oldDir)
-}
-
-// moveNew is for file systems of servers, as NFS and sshfs, which cannot be told to replace nothing: what is there is looked for before. Who makes a file of that
-// name meanwhile loses it, as to any other copy.
-func moveNew(from, to int, name string) error {
-	switch _, err := lstat(to, name); err {
-	case nil:
-		return unix.EEXIST
-	case unix.ENOENT:
-		return unix.Renameat(from, name, to, name)
-	default:
-		return err
-	}
 }
 
 // moveOver replaces a file that is no directory.

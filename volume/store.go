@@ -165,24 +165,10 @@ func (s *Store) place(v *Volume) error {
 		return err
 	}
 	v.dir = filepath.Join(s.dir, v.Name)
-	err = unix.Renameat2(unix.AT_FDCWD, temp, unix.AT_FDCWD, v.dir, unix.RENAME_NOREPLACE)
-	if err == unix.EINVAL {
-		err = moveFull(temp, v.dir)
-	}
-	if err != nil {
+	if err := files.MoveNew(unix.AT_FDCWD, temp, unix.AT_FDCWD, v.dir); err != nil {
 		return &os.PathError{Op: "rename", Path: v.dir, Err: err}
 	}
 	return files.SyncDir(s.dir)
-}
-
-// moveFull is for file systems of servers, as NFS and sshfs, which cannot be told to replace nothing: rename(2) itself replaces no directory that something is
-// in, and a volume has its record.
-func moveFull(from, to string) error {
-	err := unix.Rename(from, to)
-	if err == unix.ENOTEMPTY {
-		return unix.EEXIST
-	}
-	return err
 }
 
 // Get returns the volume of a name, a [*NoVolumeError], or for one that cannot be read a [*DamagedError], unless the error is [files.Scarce].

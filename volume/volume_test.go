@@ -591,23 +591,6 @@ func TestSweepBesideRemove(t *testing.T) {
 	}
 }
 
-// TestMoveFull: where the file system cannot be told to replace nothing, as NFS, a volume comes to its place, and into no other one's.
-func TestMoveFull(t *testing.T) {
-	dir := t.TempDir()
-	for _, name := range []string{"a", "b"} {
-		if err := os.MkdirAll(filepath.Join(dir, name, "_data"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	to := filepath.Join(dir, "volume")
-	if err := moveFull(filepath.Join(dir, "a"), to); err != nil {
-		t.Error(err)
-	}
-	if err := moveFull(filepath.Join(dir, "b"), to); !errors.Is(err, os.ErrExist) {
-		t.Errorf("onto one that is there: %v", err)
-	}
-}
-
 // TestLeftBesideRemove: what is removed meanwhile is left of nobody, in whatever moment somebody looks.
 func TestLeftBesideRemove(t *testing.T) {
 	s := Open(t.TempDir())

@@ -177,19 +177,16 @@ func (r *remover) moveUp(dir int, name string) error {
 	for {
 		r.moved++
 		to := ".deep-" + strconv.Itoa(r.moved)
-		err := unix.Renameat2(dir, name, r.top, to, unix.RENAME_NOREPLACE)
+		err := MoveNew(dir, name, r.top, to)
 		if err == unix.EPERM {
 			loose := loosen(dir, name)
 			loose = loosen(dir, ".") || loose
 			if loosen(r.top, ".") || loose {
-				err = unix.Renameat2(dir, name, r.top, to, unix.RENAME_NOREPLACE)
+				err = MoveNew(dir, name, r.top, to)
 			}
 		}
-		if err == unix.EINVAL { // NFS and sshfs cannot be told to replace nothing; rename(2) replaces no directory that something is in
-			err = unix.Renameat(dir, name, r.top, to)
-		}
 		switch err {
-		case unix.EEXIST, unix.ENOTEMPTY:
+		case unix.EEXIST:
 		case unix.ENOENT:
 			return nil
 		default:

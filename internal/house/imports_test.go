@@ -82,7 +82,7 @@ var rooms = []room{
 	{"monitor/log", []string{"internal/wait"}, "it is in every container's monitor, and stands on system calls alone"},
 	{"monitor/dns", []string{"network/netip"}, "it is in every container's monitor, and what it answers from it is told"},
 	{"monitor/logread", []string{"monitor/log", "internal/wait"}, "it reads what monitor/log wrote, for whoever shows it"},
-	{"archive", nil, "it moves files between tars and directories by descriptor, and knows of no container"},
+	{"archive", []string{"internal/files"}, "it moves files between tars and directories by descriptor, and knows of no container"},
 	{"volume", []string{"archive", "internal/files"}, "it keeps volumes, and knows of no container"},
 	{"network/netdb", []string{"internal/files", "internal/leanjson", "network/netip"}, "it keeps records of networks, and changes none; every monitor has it"},
 	{"network/reach", []string{"namespace", "network/netlink", "internal/files", "internal/thread", "internal/wait", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
