@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -460,6 +461,42 @@ func TestRestoredKeyring(t *testing.T) {
 	defer p.do("delete", "-f", "x")
 	if ring, err := os.ReadFile(filepath.Join(dir, "keyring")); err != nil || !bytes.HasSuffix(ring, []byte(";_ses")) {
 		t.Errorf("%v: the session keyring is %s", err, ring)
+	}
+}
+
+// What CRIU does not restore a container has as after its start: the I/O priority of its config.json, and all processors, whatever the caller has.
+func TestRestoredScheduling(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	withPlayed(t)
+	p := newPlace(t)
+	s := asleep()
+	s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
+	// The command is made by this thread, and has what that has.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, one, got unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; one.Count() == 0; n++ {
+		if all.IsSet(n) {
+			one.Set(n)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SchedSetaffinity(0, &all)
+	p.good("restore", "-d", "--bundle", bundle(t, s), "--image-path", imageDir(t, `["","",""]`), "x")
+	defer p.do("delete", "-f", "x")
+	pid := p.state("x").Pid
+	if err := unix.SchedGetaffinity(pid, &got); err != nil || got.Count() < all.Count() {
+		t.Errorf("%v: it runs on %d processors of %d", err, got.Count(), all.Count())
+	}
+	const whoProcess = 1
+	if io, _, errno := unix.Syscall(unix.SYS_IOPRIO_GET, whoProcess, uintptr(pid), 0); errno != 0 || io != 2<<13|6 {
+		t.Errorf("%v: its I/O priority is %#x", errno, io)
 	}
 }
 

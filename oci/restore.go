@@ -327,8 +327,23 @@ func (x *restoring) start() (err error) {
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
 		return fmt.Errorf("a session keyring: keyctl: %w", err)
 	}
+	if err := launch.Do(x.inherited()); err != nil {
+		return err
+	}
 	x.image.session, err = criu.Start(criu.Options{Stdio: [3]*os.File{os.Stdin, os.Stdout, os.Stderr}, Extra: x.extra})
 	return err
+}
+
+// inherited are the steps of the container's plan that CRIU does not restore, and which the processes that it makes have from whoever starts it.
+func (x *restoring) inherited() plan.Plan {
+	var p plan.Plan
+	for _, s := range x.plan.Steps {
+		switch s.Op.(type) {
+		case *plan.Affinity, *plan.IOPriority:
+			p.Steps = append(p.Steps, s)
+		}
+	}
+	return p
 }
 
 // adopt notes the process by which the container can be ended.
