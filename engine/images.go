@@ -81,15 +81,15 @@ func (e *Engine) storage() (*storage.Store, error) {
 
 // storageIDs are the ids that files of an ordinary user's images, containers and volumes have.
 func (e *Engine) storageIDs() (storage.IDs, error) {
-	ids := func(id uint32, helper string, ranges []plan.IDRange) ([]plan.IDMapping, error) {
-		m, err := userNS{}.rootlessMap(id, 0, helper, ranges)
+	ids := func(id uint32, ranges []plan.IDRange) ([]plan.IDMapping, error) {
+		m, err := userNS{}.rootlessMap(id, 0, e.host.MapsOthers(), ranges)
 		return planMap(m), err
 	}
-	uids, err := ids(e.host.UID, e.host.NewUIDMap, e.host.SubUIDs)
+	uids, err := ids(e.host.UID, e.host.SubUIDs)
 	if err != nil {
 		return storage.IDs{}, err
 	}
-	gids, err := ids(e.host.GID, e.host.NewGIDMap, e.host.SubGIDs)
+	gids, err := ids(e.host.GID, e.host.SubGIDs)
 	return storage.IDs{UIDs: uids, GIDs: gids, Facts: e.host}, err
 }
 

@@ -143,7 +143,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 	i.asDocker(e)
 	if i.Rootless {
 		i.Uplink = e.uplinkText()
-		if e.host.NewUIDMap == "" {
+		if !e.host.MapsOthers() {
 			i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
 		}
 		if !e.host.Cgroup.Unified {

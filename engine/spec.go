@@ -309,10 +309,10 @@ func (b *builder) idMaps() error {
 		l.UIDMappings, l.GIDMappings = m, m
 	} else {
 		uid, gid := mode.inside(b.host.UID, b.host.GID)
-		if l.UIDMappings, err = mode.rootlessMap(b.host.UID, uid, b.host.NewUIDMap, b.host.SubUIDs); err != nil {
+		if l.UIDMappings, err = mode.rootlessMap(b.host.UID, uid, b.host.MapsOthers(), b.host.SubUIDs); err != nil {
 			return err
 		}
-		if l.GIDMappings, err = mode.rootlessMap(b.host.GID, gid, b.host.NewGIDMap, b.host.SubGIDs); err != nil {
+		if l.GIDMappings, err = mode.rootlessMap(b.host.GID, gid, b.host.MapsOthers(), b.host.SubGIDs); err != nil {
 			return err
 		}
 	}

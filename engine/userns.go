@@ -86,8 +86,8 @@ func (u userNS) slotMap(slot int) ([]specs.LinuxIDMapping, error) {
 }
 
 // rootlessMap maps an ordinary caller's id to inside, and other ids to the ranges that
-// /etc/subuid or /etc/subgid gives the caller, if there is a helper to map them.
-func (u userNS) rootlessMap(id, inside uint32, helper string, ranges []plan.IDRange) ([]specs.LinuxIDMapping, error) {
+// /etc/subuid or /etc/subgid gives the caller, if there is who maps them.
+func (u userNS) rootlessMap(id, inside uint32, others bool, ranges []plan.IDRange) ([]specs.LinuxIDMapping, error) {
 	left := ^uint32(0)
 	if u.size > 0 {
 		left = u.size
@@ -96,7 +96,7 @@ func (u userNS) rootlessMap(id, inside uint32, helper string, ranges []plan.IDRa
 		}
 	}
 	own := specs.LinuxIDMapping{ContainerID: inside, HostID: id, Size: 1}
-	if helper == "" {
+	if !others {
 		if u.size > 1 {
 			return nil, fmt.Errorf("--userns: size=%d: without newuidmap and newgidmap a container has one id: install uidmap", u.size)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -83,7 +84,7 @@ func TestRootlessMaps(t *testing.T) {
 		{"no place", 5, 5, "h", ranges, nil, "leaves no place"},
 		{"one id", 1, 0, "h", ranges, []m{line(0, caller, 1)}, ""},
 	} {
-		got, err := userNS{size: c.size}.rootlessMap(caller, c.inside, c.helper, c.ranges)
+		got, err := userNS{size: c.size}.rootlessMap(caller, c.inside, c.helper != "", c.ranges)
 		if c.err != "" {
 			if err == nil || !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %v, %v, want an error with %q", c.what, got, err, c.err)
@@ -132,5 +133,16 @@ func TestTerminalsOfOneID(t *testing.T) {
 		if err != nil || strings.Contains(string(out), "gid=5") != c.group || !strings.Contains(string(out), "newinstance") {
 			t.Errorf("--userns %s, one id %v: %s, %v", c.mode, c.attr != nil, out, err)
 		}
+	}
+}
+
+// TestRootWithoutAdmin: root without CAP_SYS_ADMIN, as in a container of another engine, has as many ids for a container as others, by its own maps: no helper is there.
+func TestRootWithoutAdmin(t *testing.T) {
+	nstest.Root(t)
+	c := exec.Command("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", nstest.Binary(t, "kakuri"), "run", "--rm", "--network", "none", "-u", "5:6", "host", "/bin/sh", "-c",
+		"while read inside outside size; do echo $inside $size; done </proc/self/uid_map; /usr/bin/id -u; /usr/bin/id -g")
+	c.Env = append(os.Environ(), "PATH="+t.TempDir())
+	if out, err := c.Output(); err != nil || !regexp.MustCompile(`^0 1\n1 [0-9]{4,}\n(.*\n)*5\n6\n$`).Match(out) {
+		t.Errorf("%v: %s", err, out)
 	}
 }

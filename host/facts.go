@@ -83,9 +83,17 @@ func Read(needs Needs) (plan.Facts, error) {
 	if !f.Privileged() {
 		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
+		if f.AllIDs && f.MapsIDs() && len(f.SubUIDs)+len(f.SubGIDs) == 0 {
+			f.SubUIDs = []plan.IDRange{rootsOthers}
+			f.SubGIDs = f.SubUIDs
+		}
 	}
 	return f, nil
 }
+
+// rootsOthers are the ids besides its own of root without CAP_SYS_ADMIN, as in a container of another engine, who has all and may map them: the last ones of those that a
+// container of root's gets, far above what user databases hand out.
+var rootsOthers = plan.IDRange{Start: 0x7fff0000, Size: 1 << 16}
 
 // roots are those of some paths that lead to the root directory, by whatever name.
 func roots(paths []string) (list []string) {

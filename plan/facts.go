@@ -77,3 +77,6 @@ func (f Facts) Privileged() bool {
 // MapsIDs reports whether the caller may write any id map of ids that its own user namespace has: user_namespaces(7).
 // Root of a user namespace may.
 func (f Facts) MapsIDs() bool { return f.Caps.Has(abi.CapSetuid) && f.Caps.Has(abi.CapSetgid) }
+
+// MapsOthers reports whether somebody maps the ranges of SubUIDs and SubGIDs for the caller: a helper, or the caller, as root of a container may.
+func (f Facts) MapsOthers() bool { return f.MapsIDs() || f.NewUIDMap != "" && f.NewGIDMap != "" }

@@ -154,7 +154,7 @@ func (u *unsharer) maps() error {
 		if len(m.list) == 0 {
 			continue
 		}
-		if err := c.idMap(m.group, m.list, u.host.Privileged() || ownID(m.list, m.own), m.helper); err != nil {
+		if err := c.idMap(m.group, m.list, u.host.MapsIDs() || ownID(m.list, m.own), m.helper); err != nil {
 			return err
 		}
 		s := c.plan.Steps[len(c.plan.Steps)-1]
