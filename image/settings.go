@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -195,6 +196,11 @@ func (s *Settings) daemonJSON(_ string, raw []byte) error {
 		Insecure  []string `json:"insecure-registries"`
 		Downloads int      `json:"max-concurrent-downloads"`
 		Uploads   int      `json:"max-concurrent-uploads"`
+	}
+	// As dockerd, which takes a file that is empty, and a byte order mark of UTF-8.
+	raw = bytes.TrimSpace(bytes.TrimPrefix(raw, []byte("\ufeff")))
+	if len(raw) == 0 {
+		return nil
 	}
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return err

@@ -33,6 +33,12 @@ func TestSettings(t *testing.T) {
 	if s := read(); !reflect.DeepEqual(s, &Settings{}) {
 		t.Errorf("%+v", s)
 	}
+	for _, empty := range []string{"", " \n", "\ufeff", "\ufeff{}"} {
+		write(etc, "docker/daemon.json", empty)
+		if s := read(); !reflect.DeepEqual(s, &Settings{}) {
+			t.Errorf("%q: %+v", empty, s)
+		}
+	}
 	write(etc, "docker/daemon.json", `{"registry-mirrors":["https://mirror.example"],"insecure-registries":["old.lan:5000","10.0.0.0/8","HTTP://url.lan:5000/"],"max-concurrent-downloads":3,"log-driver":"x"}`)
 	write(etc, "docker/certs.d/one.lan:5000/ca.crt", "x")
 	write(etc, "docker/certs.d/one.lan:5000/client.cert", "x")
@@ -87,7 +93,7 @@ location = "new.example"
 	}
 	for file, bad := range map[string][]string{
 		"kakuri/registries.json": {`{`, `{"typo":1}`, `{"registries":{"a/b":{}}}`, `{"registries":{"a.lan":{"mirrors":["ftp://x"]}}}`, `{"registries":{"a.lan":{"mirrors":["https://u:p@x"]}}}`, `{"maxLayer":-1}`, `{"insecure":["ftp://a.lan"]}`},
-		"docker/daemon.json":     {`{"insecure-registries":1}`, `{"insecure-registries":["a.lan/b"]}`},
+		"docker/daemon.json":     {`{`, `{"insecure-registries":1}`, `{"insecure-registries":["a.lan/b"]}`},
 		"containers/registries.conf": {"[[registry]\n", "[[registry]]\nblocked = true\n", "[[registry]]\nprefix = \"A B\"\n", "[[registry]]\nlocation = \"a.lan\"\n[[registry.mirror]]\n",
 			"[[registry]]\nlocation = \"a.lan\"\n[[registry.mirror]]\nlocation = \"b.lan\"\npull-from-mirror = \"never\"\n"},
 	} {
