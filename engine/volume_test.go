@@ -281,7 +281,7 @@ func TestVolumeSubpath(t *testing.T) {
 		return c
 	}
 	want(t, e, part("a/b"), "in the part")
-	for subpath, text := range map[string]string{"abs": "by a symbolic link", "rel": "by a symbolic link", "rel/b": "by a symbolic link", "up": "by a symbolic link", "a/../../x": "relative path", "/a": "relative path", "none": `there is no "none" in `} {
+	for subpath, text := range map[string]string{"abs": "by a symbolic link", "rel": "by a symbolic link", "rel/b": "by a symbolic link", "up": "by a symbolic link", "a/../../x": "must be a relative path within the volume", "/a": "must be a relative path within the volume", "none": `there is no "none" in `} {
 		c := part(subpath)
 		_, _, err := inside(t, e, c)
 		if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(text)) {
