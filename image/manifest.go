@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/kakuri/kakuri/internal/leanjson"
 	spec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -295,7 +296,7 @@ func checkShape(most int, raw []byte) error {
 			i++
 		case from >= 0 && c == '"':
 			if key, ok := keyAt(raw, from, i+1); ok && depth == 1 {
-				if key = strings.ToLower(key); seen[key] {
+				if key = folded(key); seen[key] {
 					return fmt.Errorf("field %q is there twice", printable(key))
 				}
 				seen[key] = true
@@ -319,9 +320,21 @@ func checkShape(most int, raw []byte) error {
 	return nil
 }
 
-// keyAt reads the string raw[from:to], if a colon follows.
+// folded is one spelling of all names that a decoder takes for one field: it compares by Unicode's simple folding, where ſ is an s, and small letters alone
+// do not tell.
+func folded(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+			least = min(least, next)
+		}
+		return least
+	}, name)
+}
+
+// keyAt reads the string raw[from:to], if a colon follows, behind however much space.
 func keyAt(raw []byte, from, to int) (key string, ok bool) {
-	rest := bytes.TrimLeft(raw[to:min(len(raw), to+64)], " \t\r\n")
+	rest := bytes.TrimLeft(raw[to:], " \t\r\n")
 	if len(rest) == 0 || rest[0] != ':' {
 		return "", false
 	}

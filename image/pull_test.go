@@ -466,6 +466,14 @@ func TestPullHostile(t *testing.T) {
 			body, _ := json.Marshal(w.m)
 			raw(w, strings.Replace(string(body), `"layers":`, `"l\u0061yers" :[],"layers":`, 1), v1.MediaTypeImageManifest)
 		}, "twice"},
+		{"two lists of layers, by a letter that is the same to a decoder", func(w *world, k *fake) {
+			body, _ := json.Marshal(w.m)
+			raw(w, strings.Replace(string(body), `"layers":`, `"layerſ":[],"layers":`, 1), v1.MediaTypeImageManifest)
+		}, "twice"},
+		{"two lists of layers, by much space", func(w *world, k *fake) {
+			body, _ := json.Marshal(w.m)
+			raw(w, strings.Replace(string(body), `"layers":`, `"layers"`+strings.Repeat(" ", 100)+`:[],"layers":`, 1), v1.MediaTypeImageManifest)
+		}, "twice"},
 		{"header and body differ", func(w *world, k *fake) {
 			body, _ := json.Marshal(w.m)
 			raw(w, string(body), dockerManifest)
