@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/BurntSushi/toml"
+	"github.com/kakuri/kakuri/internal/files"
 )
 
 // Settings say how registries are reached. They are read of files, see [ReadSettings], in JSON:
@@ -78,11 +79,13 @@ const (
 type source struct {
 	path string
 	read func(s *Settings, path string, raw []byte) error
+	own  bool // of a person, and not of the machine
 }
 
 // ReadSettings reads, where they are there: Docker's /etc/docker/daemon.json and certs.d, containers' registries.conf, and kakuri's
 // own /etc/kakuri/registries.json and $XDG_CONFIG_HOME/kakuri/registries.json (else ~/.config). What a later one says of a
-// host goes before what an earlier one said.
+// host goes before what an earlier one said. Those that are not in /etc count where they are the caller's or root's: under sudo HOME may be another's, and the directory
+// in the environment one of all, who would have root's images come from where they like.
 func ReadSettings() (*Settings, error) {
 	home, _ := os.UserHomeDir()
 	config := os.Getenv("XDG_CONFIG_HOME")
@@ -94,30 +97,36 @@ func ReadSettings() (*Settings, error) {
 
 func readSettings(etc, home, config string) (*Settings, error) {
 	sources := []source{
-		{filepath.Join(etc, "docker/daemon.json"), (*Settings).daemonJSON},
-		{filepath.Join(etc, "containers/registries.conf"), (*Settings).registriesConf},
+		{filepath.Join(etc, "docker/daemon.json"), (*Settings).daemonJSON, false},
+		{filepath.Join(etc, "containers/registries.conf"), (*Settings).registriesConf, false},
 	}
 	drop, _ := filepath.Glob(filepath.Join(etc, "containers/registries.conf.d/*.conf"))
 	for _, path := range drop {
-		sources = append(sources, source{path, (*Settings).registriesConf})
+		sources = append(sources, source{path, (*Settings).registriesConf, false})
 	}
 	if home != "" && os.Geteuid() != 0 {
-		sources = append(sources, source{filepath.Join(config, "containers/registries.conf"), (*Settings).registriesConf})
+		sources = append(sources, source{filepath.Join(config, "containers/registries.conf"), (*Settings).registriesConf, true})
 	}
-	sources = append(sources, source{filepath.Join(etc, "kakuri/registries.json"), (*Settings).own})
+	sources = append(sources, source{filepath.Join(etc, "kakuri/registries.json"), (*Settings).own, false})
 	if config != "" {
-		sources = append(sources, source{filepath.Join(config, "kakuri/registries.json"), (*Settings).own})
+		sources = append(sources, source{filepath.Join(config, "kakuri/registries.json"), (*Settings).own, true})
 	}
 	s := &Settings{}
 	certs := []string{filepath.Join(etc, "containers/certs.d"), filepath.Join(etc, "docker/certs.d")}
-	if config != "" && os.Geteuid() != 0 {
-		certs = append(certs, filepath.Join(config, "containers/certs.d"), filepath.Join(config, "docker/certs.d"))
+	for _, name := range []string{"containers/certs.d", "docker/certs.d"} {
+		if own := filepath.Join(config, name); config != "" && os.Geteuid() != 0 && files.Trusted(own) {
+			certs = append(certs, own)
+		}
 	}
 	for _, dir := range certs {
 		s.certsDir(dir)
 	}
 	for _, src := range sources {
-		raw, err := os.ReadFile(src.path)
+		read := os.ReadFile
+		if src.own {
+			read = files.ReadTrusted
+		}
+		raw, err := read(src.path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !strings.Contains(src.path, "kakuri") {
 			continue
 		}
@@ -245,8 +254,8 @@ func (s *Settings) certsDir(dir string) {
 		if !validDomain(h.Name()) {
 			continue
 		}
-		files, _ := os.ReadDir(filepath.Join(dir, h.Name()))
-		for _, f := range files {
+		list, _ := os.ReadDir(filepath.Join(dir, h.Name()))
+		for _, f := range list {
 			path := filepath.Join(dir, h.Name(), f.Name())
 			s.edit(h.Name(), func(r *Registry) {
 				switch filepath.Ext(path) {

@@ -1,11 +1,14 @@
 package image
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/kakuri/kakuri/internal/nstest"
 )
 
 // TestSettings: each file is read where it is there, and a later one goes before an earlier one.
@@ -104,6 +107,42 @@ location = "new.example"
 				t.Errorf("%s: %s: %v", file, text, err)
 			}
 			write(etc, file, string(old))
+		}
+	}
+}
+
+// TestForeignSettings: what another user has in his own directory, or in one of all, does not say where root's images come from, or whose word for them is not checked.
+func TestForeignSettings(t *testing.T) {
+	nstest.Root(t)
+	for _, test := range []struct {
+		name  string
+		plant func(file string) error
+		read  bool
+	}{
+		{"one's own", func(string) error { return nil }, true},
+		{"one's own, in another's directory", func(file string) error { return os.Chown(filepath.Dir(file), 65534, 65534) }, true},
+		{"one's own, behind a link", func(file string) error { return errors.Join(os.Rename(file, file+"2"), os.Symlink(file+"2", file)) }, true},
+		{"a group's", func(file string) error { return os.Chmod(file, 0o664) }, true},
+		{"another's", func(file string) error { return os.Chown(file, 65534, 65534) }, false},
+		{"another's, behind a link", func(file string) error {
+			return errors.Join(os.Rename(file, file+"2"), os.Chown(file+"2", 65534, 65534), os.Symlink(file+"2", file))
+		}, false},
+		{"everybody's", func(file string) error { return os.Chmod(file, 0o602) }, false},
+		{"another's FIFO", func(file string) error {
+			return errors.Join(os.Remove(file), mkfifo(file), os.Chown(file, 65534, 65534))
+		}, false},
+	} {
+		config := t.TempDir()
+		file := filepath.Join(config, "kakuri/registries.json")
+		if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(`{"insecure":["planted.lan"]}`), 0o600), test.plant(file)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := readSettings(t.TempDir(), t.TempDir(), config)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if s.insecure("planted.lan") != test.read {
+			t.Errorf("%s: read: %v", test.name, !test.read)
 		}
 	}
 }

@@ -24,6 +24,10 @@ func Read(name string) ([]byte, error) {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
+	return readOpen(fd, name)
+}
+
+func readOpen(fd int, name string) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return nil, &os.PathError{Op: "read", Path: name, Err: unix.EISDIR}
@@ -156,6 +160,31 @@ func own(fd int) (kind uint32) {
 		return 0
 	}
 	return st.Mode & unix.S_IFMT
+}
+
+// ReadTrusted is [Read] of a file that says whom to trust, below a directory that the caller's surroundings name: it has to be the caller's or root's, and not everybody's to
+// write to. Otherwise it is as if there were none, as with [ReadOwn]; but links are followed, and a group may write, as people have their own files.
+func ReadTrusted(name string) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || !trusted(&st) {
+		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ENOENT}
+	}
+	return readOpen(fd, name)
+}
+
+// Trusted reports whether a path leads to what [ReadTrusted] would take, or to a directory in which it would.
+func Trusted(name string) bool {
+	var st unix.Stat_t
+	return unix.Stat(name, &st) == nil && trusted(&st)
+}
+
+func trusted(st *unix.Stat_t) bool {
+	return (st.Uid == 0 || int(st.Uid) == unix.Geteuid()) && st.Mode&0o002 == 0
 }
 
 // OwnDir reports whether a path is a directory, and no link, of the caller's, with none of these rights for others.
