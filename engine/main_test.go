@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) {
 	os.Exit(nstest.Main(m, nstest.Options{
 		Build: []string{"./cmd/kakuri", "./cmd/kakuri-runtime", "./cmd/kakuri-uplink"},
-		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "passer": passer, "forger": forger, "swapper": swapper, "onhost": onHost, "terminals": terminals, "execer": execer, "locker": locker, "uncover": uncover, "typist": typist, "victim": victim, "pauser": pauser, "delayed": delayed, "greeter": greeter, "greeted": greeted, "flooder": flooder, "raw": raw, "parting": parting, "threaded": threaded, worldName: func(args []string) int { return worldChild(args[0]) }, "kakuri-files": func([]string) int { _, code := content.Child(); return code }, "kakuri-storage": func([]string) int { _, code := storage.Child(); return code }, tlsName: func(args []string) int { return tlsChild(args[0]) }},
+		Parts: map[string]func([]string) int{"reserver": reserver, "sweeper": sweeper, "churner": churner, "thief": thief, "opener": opener, "hoarder": hoarder, "passer": passer, "forger": forger, "swapper": swapper, "onhost": onHost, "terminals": terminals, "execer": execer, "locker": locker, "uncover": uncover, "typist": typist, "victim": victim, "pauser": pauser, "delayed": delayed, "greeter": greeter, "greeted": greeted, "flooder": flooder, "raw": raw, "parting": parting, "threaded": threaded, worldName: func(args []string) int { return worldChild(args[0]) }, "kakuri-files": func([]string) int { _, code := content.Child(); return code }, "kakuri-storage": func([]string) int { _, code := storage.Child(); return code }, tlsName: func(args []string) int { return tlsChild(args[0]) }},
 	}))
 }
 

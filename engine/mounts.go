@@ -36,6 +36,10 @@ func (b *builder) lacksTTY() bool {
 	return !mapped
 }
 
+// maxTerminals is how many pseudoterminals a container may have. All containers of a machine share what kernel.pty.max has above kernel.pty.reserve, 3,072 by default, and
+// who takes them all keeps -t from the others.
+const maxTerminals = 512
+
 // mounts lists the container's file systems: the kernel's own, then the user's.
 func (b *builder) mounts() error {
 	shm := b.run.ShmSize
@@ -45,6 +49,9 @@ func (b *builder) mounts() error {
 	terminals := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}
 	if !b.lacksTTY() {
 		terminals = append(terminals, "gid=5")
+	}
+	if !b.run.Privileged {
+		terminals = append(terminals, fmt.Sprintf("max=%d", maxTerminals))
 	}
 	kernel := []specs.Mount{
 		b.proc(),

@@ -145,7 +145,8 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 	case *plan.Chdir:
 		return on(errno, "the working directory must be a directory of the container", syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.EXDEV)
 	case *plan.Console, *plan.Terminal:
-		return on(errno, "a terminal needs a devpts mount at /dev/pts", syscall.EBADF)
+		return cmp.Or(on(errno, "a terminal needs a devpts mount at /dev/pts", syscall.EBADF),
+			on(errno, "no pseudoterminal is left: of those that the machine has for containers (sysctl kernel.pty.max), or of this one's own (max of its devpts)", syscall.ENOSPC))
 	case *plan.Exec:
 		return execHint(op, errno)
 	}
