@@ -2,6 +2,7 @@ package engine
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -47,6 +48,43 @@ func TestLeasedEtc(t *testing.T) {
 		}
 	}
 	if err := e.Remove(t.Context(), "holder", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRunEtc: a container runs its own /etc/hosts as a program, which nobody can write to then. The file of one that runs stays as it is, and a start has a new one.
+func TestRunEtc(t *testing.T) {
+	nstest.Root(t)
+	e := open(t)
+	c := made(t, e, Config{Name: "runner", Rootfs: nstest.RootFS(t), Command: []string{"cat", "/etc/hosts"}, ExtraHosts: []string{"db:192.0.2.1"}})
+	program, err := os.ReadFile("/bin/cat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := c.dir + "/hosts"
+	os.Remove(file)
+	if err := os.WriteFile(file, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := exec.Command(file)
+	stdin, err := run.StdinPipe()
+	if err == nil {
+		err = run.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer run.Wait()
+	defer stdin.Close()
+	if err := c.rewriteHosts(func(string) string { return "new" }); err != nil {
+		t.Error(err)
+	}
+	var out strings.Builder
+	res, err := e.Attach(t.Context(), "runner", AttachOptions{Start: true, NoStdin: true}, Streams{Out: &out})
+	if err != nil || res.Code != 0 || !strings.Contains(out.String(), "192.0.2.1\tdb\n") {
+		t.Errorf("code %d, %v: a start has %q", res.Code, err, out.String())
+	}
+	if err := e.Remove(t.Context(), "runner", RemoveOptions{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -355,8 +355,8 @@ func notOurs(err error) bool {
 	return errors.Is(err, errNotOurs) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EISDIR)
 }
 
-// ignoreClosed passes over a file in /etc that a container keeps to itself: by closing it or giving it to another of its ids, of an ordinary user's container, or by a
-// lease. It stays as it is until the next start.
+// ignoreClosed passes over a file in /etc that a container keeps to itself: by closing it or giving it to another of its ids, of an ordinary user's container, by a
+// lease, or by running it as a program. It stays as it is until the next start.
 func ignoreClosed(err error) error {
 	if keptToItself(err) {
 		return nil
@@ -365,7 +365,7 @@ func ignoreClosed(err error) error {
 }
 
 func keptToItself(err error) bool {
-	return errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EWOULDBLOCK)
+	return errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.ETXTBSY)
 }
 
 // freeDevice is the number of the first device that a container has not.
