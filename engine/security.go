@@ -3,12 +3,14 @@ package engine
 import (
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -64,19 +66,19 @@ func dockerCaps() abi.CapSet {
 	return defaultCaps().With(abi.CapAuditWrite).With(abi.CapMknod).With(abi.CapNetRaw)
 }
 
-// maskedPaths are the files of the kernel that tell of the host, or lead to it.
+// maskedPaths are the files of the kernel that tell of the host, or lead to it. What /proc/interrupts counts is in /sys/kernel/irq for each processor, too, and in /proc/irq.
 func maskedPaths() []string {
 	return []string{
 		"/proc/acpi", "/proc/asound", "/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/kallsyms",
-		"/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags",
+		"/proc/irq", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags",
 		"/proc/latency_stats", "/proc/pagetypeinfo", "/proc/sched_debug", "/proc/scsi", "/proc/slabinfo",
 		"/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo",
-		"/sys/devices/virtual/powercap", "/sys/firmware", "/sys/fs/selinux",
+		"/sys/devices/virtual/powercap", "/sys/devices/virtual/thermal", "/sys/firmware", "/sys/fs/selinux", "/sys/kernel/irq",
 	}
 }
 
 func readonlyPaths() []string {
-	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+	return []string{"/proc/bus", "/proc/fs", "/proc/sys", "/proc/sysrq-trigger"}
 }
 
 // thermalThrottle lists the directories that tell, for each processor, how often it was too hot: what runs beside a container
@@ -90,6 +92,21 @@ func thermalThrottle(sys string) []string {
 	for i := range list {
 		list[i] = "/sys" + strings.TrimPrefix(list[i], sys)
 	}
+	return list
+}
+
+// sensors lists the directories of what measures heat, power and voltages, each below the device that it is a part of.
+func sensors(sys string) (list []string) {
+	const name = "/class/hwmon"
+	entries, _ := files.List(sys + name) // few virtual machines have any
+	for _, e := range entries {
+		if to, err := os.Readlink(sys + name + "/" + e); err == nil {
+			if dir := path.Dir(path.Join("/sys"+name, to)); path.Base(dir) == "hwmon" && !slices.Contains(list, dir) {
+				list = append(list, dir)
+			}
+		}
+	}
+	slices.Sort(list)
 	return list
 }
 
@@ -156,7 +173,7 @@ func (b *builder) confine() error {
 		return err
 	}
 	if !b.run.Privileged && !o.unmasked {
-		for _, p := range append(maskedPaths(), thermalThrottle("/sys")...) {
+		for _, p := range slices.Concat(maskedPaths(), thermalThrottle("/sys"), sensors("/sys")) {
 			b.mask(p, "default: tells of the host")
 		}
 		b.spec.Linux.ReadonlyPaths = readonlyPaths()

@@ -424,7 +424,7 @@ func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
 	e, root := open(t), nstest.RootFS(t)
 	for _, mode := range userns {
 		r := sh(root, "cat /proc/interrupts /proc/timer_list /proc/sched_debug /proc/latency_stats 2>/dev/null | head -c 1; "+
-			"find /sys/devices/virtual/powercap /sys/devices/system/cpu/cpu*/thermal_throttle -type f 2>/dev/null | head -n 1; true")
+			"find /sys/devices/virtual/powercap /sys/devices/virtual/thermal /sys/devices/system/cpu/cpu*/thermal_throttle /sys/class/hwmon/*/ /sys/kernel/irq /proc/irq -type f 2>/dev/null | head -n 1; true")
 		r.UserNS = mode
 		want(t, e, r, "")
 	}
@@ -437,6 +437,16 @@ func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
 	}
 	got := fmt.Sprint(thermalThrottle(sys))
 	if got != "[/sys/devices/system/cpu/cpu0/thermal_throttle /sys/devices/system/cpu/cpu1/thermal_throttle]" || thermalThrottle(nstest.Dir(t)) != nil {
+		t.Error(got)
+	}
+	for _, at := range []string{"platform/coretemp.0/hwmon/hwmon1", "pci0000:00/0000:00:18.3/hwmon/hwmon2", "pci0000:00/0000:00:18.3/hwmon/hwmon3"} {
+		link := filepath.Join(sys, "class/hwmon", filepath.Base(at))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink("../../devices/"+at, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got = fmt.Sprint(sensors(sys))
+	if got != "[/sys/devices/pci0000:00/0000:00:18.3/hwmon /sys/devices/platform/coretemp.0/hwmon]" || sensors(nstest.Dir(t)) != nil {
 		t.Error(got)
 	}
 }
