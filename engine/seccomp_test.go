@@ -65,11 +65,12 @@ func TestAllowedCalls(t *testing.T) {
 // What each profile says of calls that it is about.
 func TestProfiles(t *testing.T) {
 	const (
-		allow  = abi.SeccompRetAllow
-		eperm  = abi.SeccompRetErrno | uint32(abi.EPERM)
-		enosys = abi.SeccompRetErrno | uint32(abi.ENOSYS)
-		einval = abi.SeccompRetErrno | uint32(abi.EINVAL)
-		eio    = abi.SeccompRetErrno | uint32(abi.EIO)
+		allow   = abi.SeccompRetAllow
+		eperm   = abi.SeccompRetErrno | uint32(abi.EPERM)
+		enosys  = abi.SeccompRetErrno | uint32(abi.ENOSYS)
+		einval  = abi.SeccompRetErrno | uint32(abi.EINVAL)
+		eio     = abi.SeccompRetErrno | uint32(abi.EIO)
+		noproto = abi.SeccompRetErrno | uint32(abi.EPROTONOSUPPORT)
 	)
 	high := uint64(1) << 32 // a bit that the kernel does not read
 	for _, c := range []struct {
@@ -82,6 +83,13 @@ func TestProfiles(t *testing.T) {
 		{"clone", []uint64{unix.CLONE_NEWUSER}, eperm, eperm, eperm, eperm},
 		{"unshare", []uint64{unix.CLONE_NEWUSER}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_INET}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_TCP}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_INET, unix.SOCK_STREAM, unix.IPPROTO_SCTP}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_INET, unix.SOCK_STREAM, 256}, noproto, noproto, noproto, noproto}, // IPPROTO_SMC
+		{"socket", []uint64{unix.AF_INET6 | high, unix.SOCK_STREAM, 256 | high}, noproto, noproto, noproto, noproto},
+		{"socket", []uint64{unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_L2TP}, noproto, noproto, noproto, noproto},
+		{"socket", []uint64{unix.AF_INET, 6, unix.IPPROTO_DCCP}, noproto, noproto, noproto, noproto},
 		{"socket", []uint64{unix.AF_VSOCK}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG | high}, eperm, eperm, eperm, eperm},
@@ -91,6 +99,10 @@ func TestProfiles(t *testing.T) {
 		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_NETFILTER}, eperm, eperm, eperm, eperm},
 		{"ioctl", []uint64{0, unix.TIOCSTI}, eio, eio, eio, eio},
 		{"ioctl", []uint64{0, unix.TCGETS}, allow, allow, allow, allow},
+		{"ioctl", []uint64{0, unix.TIOCLINUX}, eio, eio, eio, eio},
+		{"ioctl", []uint64{0, unix.TIOCSETD}, einval, einval, einval, einval},
+		{"ioctl", []uint64{0, unix.TIOCSETD | high}, einval, einval, einval, einval},
+		{"ioctl", []uint64{0, unix.TIOCGETD}, allow, allow, allow, allow},
 		{"ptrace", []uint64{unix.PTRACE_TRACEME}, allow, allow, allow, enosys},
 		{"ptrace", []uint64{unix.PTRACE_GETREGS}, allow, allow, allow, enosys},
 		{"ptrace", []uint64{unix.PTRACE_ATTACH}, allow, allow, allow, enosys},

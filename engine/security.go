@@ -66,14 +66,17 @@ func dockerCaps() abi.CapSet {
 	return defaultCaps().With(abi.CapAuditWrite).With(abi.CapMknod).With(abi.CapNetRaw)
 }
 
-// maskedPaths are the files of the kernel that tell of the host, or lead to it. What /proc/interrupts counts is in /sys/kernel/irq for each processor, too, and in /proc/irq.
+// maskedPaths are the files of the kernel that tell of the host, or lead to it. What one shows others do, too: the counts of
+// /proc/interrupts are in /sys/kernel/irq, for each processor, and in /proc/irq; the kernel's command line is in /proc/bootconfig, as its own says; where the kernel lies is in what
+// tools for its crashes read.
 func maskedPaths() []string {
 	return []string{
-		"/proc/acpi", "/proc/asound", "/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/kallsyms",
+		"/proc/acpi", "/proc/asound", "/proc/bootconfig", "/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/kallsyms",
 		"/proc/irq", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags",
 		"/proc/latency_stats", "/proc/pagetypeinfo", "/proc/sched_debug", "/proc/scsi", "/proc/slabinfo",
 		"/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo",
-		"/sys/devices/virtual/powercap", "/sys/devices/virtual/thermal", "/sys/firmware", "/sys/fs/selinux", "/sys/kernel/irq",
+		"/sys/devices/virtual/powercap", "/sys/devices/virtual/thermal", "/sys/firmware", "/sys/fs/selinux",
+		"/sys/kernel/boot_params", "/sys/kernel/irq", "/sys/kernel/notes", "/sys/kernel/vmcoreinfo",
 	}
 }
 

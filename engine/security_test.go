@@ -451,6 +451,17 @@ func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
 	}
 }
 
+// TestMaskedByOtherNames: where the kernel lies, and its command line, are not told by another file than the one that is known for it.
+func TestMaskedByOtherNames(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := sh(root, "cat /proc/cmdline /proc/bootconfig /proc/kallsyms /sys/kernel/notes /sys/kernel/vmcoreinfo /sys/kernel/boot_params/* /sys/kernel/boot_params/setup_data/*/* 2>/dev/null | head -c 1; true")
+		r.UserNS = mode
+		want(t, e, r, "")
+	}
+}
+
 // The source of a bind is looked up once: a link that is changed all the while gives what it led to
 // then, whole, be that a file or a directory.
 func TestSourceIsResolvedOnce(t *testing.T) {

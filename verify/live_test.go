@@ -274,7 +274,7 @@ func testChanged(t *testing.T, program string) {
 	}
 	for _, c := range []change{
 		{"read-only path made writable", nil, in("-m", "mount -o remount,bind,rw /proc/sys"), "/proc/sys differs: a directory on proc, writable"},
-		{"read-only path covered", nil, in("-m", "mount -t tmpfs x /proc/irq"), "/proc/irq differs: a directory on tmpfs, writable"},
+		{"read-only path covered", nil, in("-m", "mount -t tmpfs x /proc/fs"), "/proc/fs differs: a directory on tmpfs, writable"},
 		{"mask of a file taken away", nil, in("-m -p", "umount /proc/keys"), "/proc/keys differs: a file on proc"},
 		{"mask of a directory taken away", nil, in("-m", "umount /sys/firmware"), "/sys/firmware differs: a directory on sysfs, read-only"},
 		{"mask covered", nil, in("-m", "mount -t tmpfs x /sys/firmware; mkdir /sys/firmware/x; mount -o remount,ro /sys/firmware"), "/sys/firmware differs: a directory on tmpfs, read-only"},

@@ -33,6 +33,7 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSec
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: absent, Action: specs.ActErrno, ErrnoRet: &enosys})
 	}
 	out.Syscalls = append(out.Syscalls, n.sockets()...)
+	out.Syscalls = append(out.Syscalls, n.disciplines()...)
 	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
 	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off.
 	out.Syscalls = append(out.Syscalls, allBut("ioctl", 1, abi.EIO, unix.TIOCSTI, unix.TIOCLINUX)...)
@@ -73,6 +74,7 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 	allow := func(args ...specs.LinuxSeccompArg) {
 		rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActAllow, Args: args})
 	}
+	rules = append(rules, n.protocols()...)
 	allow(masked(0, unix.AF_UNIX))
 	allow(masked(0, unix.AF_INET))
 	allow(masked(0, unix.AF_INET6))
@@ -85,6 +87,35 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_NETFILTER))
 	}
 	return rules
+}
+
+// ipprotoSMC is IPPROTO_SMC of linux/socket.h, since Linux 6.11: a socket of the family SMC by one of IPv4.
+const ipprotoSMC = 256
+
+// protocols refuses those of IPv4 and IPv6 whose code the kernel loads for whoever asks for a socket, without a capability, and which attacks were seen to need more often than
+// programs (CVE-2017-6074, 2022-4129). The answer is that of kernels without them. A raw socket may have any number: with the capability for those they are there.
+func (n narrowed) protocols() []specs.LinuxSyscall {
+	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
+		return nil
+	}
+	errno := uint(abi.EPROTONOSUPPORT)
+	var rules []specs.LinuxSyscall
+	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
+		for _, protocol := range []uint64{unix.IPPROTO_DCCP, unix.IPPROTO_L2TP, ipprotoSMC} {
+			rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(0, family), masked(2, protocol)}})
+		}
+	}
+	return rules
+}
+
+// disciplines refuses to have a terminal spoken to by another line discipline, whose code the kernel loads for whoever has a pseudoterminal, and which is for modems, radios and buses
+// (CVE-2017-2636, 2023-6546, 2024-36016). The answer is that of kernels without. Who is given a network to make devices in, as for PPP, may do so.
+func (n narrowed) disciplines() []specs.LinuxSyscall {
+	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapSysAdmin) {
+		return nil
+	}
+	errno := uint(abi.EINVAL)
+	return []specs.LinuxSyscall{{Names: []string{"ioctl"}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(1, unix.TIOCSETD)}}}
 }
 
 // senders allows options of sockets but for those that load code into the kernel, and for one that makes a sender of somebody else: with IPV6_FREEBIND a socket is bound to any address, and what it sends
