@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/hostile"
@@ -150,7 +151,7 @@ func TestHostileLayers(t *testing.T) {
 }
 
 // TestImportOfHostileServer: what a server compresses on the way comes to the bounds of archives as it is, or a bomb would pass them; and it leads nobody from https
-// to where there is none.
+// to where there is none, nor nearer to this machine.
 func TestImportOfHostileServer(t *testing.T) {
 	nstest.Loopback(t)
 	var bomb bytes.Buffer
@@ -169,6 +170,19 @@ func TestImportOfHostileServer(t *testing.T) {
 	defer in.Close()
 	if got, err := io.ReadAll(in); err != nil || !bytes.Equal(got, bomb.Bytes()) {
 		t.Errorf("%d bytes of %d, %v", len(got), bomb.Len(), err)
+	}
+
+	// To a neighbour as near as the server itself, and to one that is nearer.
+	for to, want := range map[string]string{server.URL: "", "http://169.254.169.254/latest": "169.254.169.254 is nearer to this machine than the server that sent us there"} {
+		other := httptest.NewServer(http.RedirectHandler(to, http.StatusFound))
+		defer other.Close()
+		in, err := OpenURL(t.Context(), other.URL)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("to %s: %v, want %q", to, err, want)
+		}
+		if err == nil {
+			in.Close()
+		}
 	}
 
 	check := sourceClient().CheckRedirect

@@ -139,6 +139,17 @@ func carried(a netip.Addr) netip.Addr {
 	return a
 }
 
+// noNearer is a dialer's Control, asked for each address that a name has, by which no connection goes nearer than whoever sent us there is.
+func noNearer(limit nearness, who string) func(network, address string, _ syscall.RawConn) error {
+	return func(_, address string, _ syscall.RawConn) error {
+		a, err := netip.ParseAddrPort(address)
+		if err == nil && nearnessOf(a.Addr()) > limit {
+			err = final("%s is nearer to this machine than %s that sent us there", a.Addr(), who)
+		}
+		return err
+	}
+}
+
 // maxRedirects are followed, and no more.
 const maxRedirects = 5
 
@@ -159,7 +170,7 @@ func keepsTLS(u *url.URL) error {
 }
 
 // OpenURL opens what [Store.Import] is to read from a web server, which the caller closes. What the server compresses on the way is not inflated by it, as the
-// bounds of archives are on what comes; and whoever typed https is not led elsewhere.
+// bounds of archives are on what comes; whoever typed https is not led elsewhere, and nobody nearer to this machine than what he typed.
 func OpenURL(ctx context.Context, name string) (io.ReadCloser, error) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, name, nil)
 	if err != nil {
@@ -176,8 +187,52 @@ func OpenURL(ctx context.Context, name string) (io.ReadCloser, error) {
 	return r.Body, nil
 }
 
+// A lead knows which connections of a client are to what was typed, or to a proxy of the caller's, and how near those are.
+type lead struct {
+	mu    sync.Mutex
+	meant map[string]bool // HOST:PORT
+	near  nearness
+}
+
+// proxy is [http.ProxyFromEnvironment].
+func (l *lead) proxy(q *http.Request) (*url.URL, error) {
+	u, err := http.ProxyFromEnvironment(q)
+	if u != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.meant[canonicalHost(u)] = true
+	}
+	return u, err
+}
+
+// dial connects to what was typed, which is the first that is asked for, wherever that is, and to others where they are no nearer.
+func (l *lead) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	l.mu.Lock()
+	meant := len(l.meant) == 0 || l.meant[address]
+	if meant {
+		l.meant[address] = true
+	}
+	d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+	if !meant {
+		d.Control = noNearer(l.near, "the server")
+	}
+	l.mu.Unlock()
+	c, err := d.DialContext(ctx, network, address)
+	if err != nil || !meant {
+		return c, err
+	}
+	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.near = max(l.near, nearnessOf(a.Addr()))
+	}
+	return c, nil
+}
+
 func sourceClient() *http.Client {
+	l := &lead{meant: map[string]bool{}}
 	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy, t.DialContext = l.proxy, l.dial
 	t.DisableCompression = true
 	t.ResponseHeaderTimeout = time.Minute
 	t.MaxResponseHeaderBytes = 64 << 10
@@ -215,13 +270,7 @@ func (n *network) transport(host string, limit nearness, insecure bool) (*http.T
 	}
 	dialer := &net.Dialer{Timeout: 20 * time.Second, KeepAlive: 30 * time.Second}
 	if limit != anywhere {
-		dialer.Control = func(_, address string, _ syscall.RawConn) error {
-			a, err := netip.ParseAddrPort(address)
-			if err == nil && nearnessOf(a.Addr()) > limit {
-				err = final("%s is nearer to this machine than the registry that sent us there", a.Addr())
-			}
-			return err
-		}
+		dialer.Control = noNearer(limit, "the registry")
 	}
 	t := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
