@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
@@ -125,7 +126,11 @@ type InfoSwarm struct {
 // Info tells of the engine and its machine. ServerVersion is who calls's to fill in.
 func (e *Engine) Info(ctx context.Context) (Info, error) {
 	i := Info{DockerRootDir: e.data, LoggingDriver: "json-file", DefaultRuntime: "kakuri-runtime", Rootless: !e.host.Privileged()}
-	if err := i.machine(e.host); err != nil {
+	facts, err := host.Read(host.Needs{Cgroup: true, Labels: true}) // which the engine's own are without
+	if err != nil {
+		return i, err
+	}
+	if err := i.machine(facts); err != nil {
 		return i, err
 	}
 	if err := i.store(e); err != nil {
@@ -146,7 +151,7 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 		if !e.host.MapsOthers() {
 			i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
 		}
-		if !e.host.Cgroup.Unified {
+		if !facts.Cgroup.Unified {
 			i.Warnings = append(i.Warnings, "control groups of version 1 are root's: containers with limits are refused")
 		}
 	}
