@@ -23,8 +23,8 @@ const (
 	firewalldZone  = "trusted"
 	firewalldName  = "org.fedoraproject.FirewallD1"
 
-	// iptables' chain of a firewalld with that backend.
-	firewalldChain = "FORWARD_ZONES"
+	// A chain of iptables that each version of firewalld has with that backend: that of zones, FORWARD_ZONES, is gone since 2.0.
+	firewalldChain = "FORWARD_direct"
 
 	nftaTableHandle = 4 // linux/netfilter/nf_tables.h
 )

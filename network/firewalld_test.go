@@ -218,7 +218,7 @@ func TestFirewalld(t *testing.T) {
 		f.refuse, f.away = "", true
 		s.bridges(bridgeA)
 		calls()
-		s.shell("nft delete table inet firewalld; iptables-nft -N FORWARD_ZONES")
+		s.shell("nft delete table inet firewalld; iptables-nft -N FORWARD_direct")
 		s.bridges(bridgeA)
 		if faults, err := s.rules.Check(); err != nil || len(faults) != 0 {
 			t.Errorf("%q %v", faults, err)

@@ -25,6 +25,11 @@ func TestRulesets(t *testing.T) {
 		f.Host.Routes = []Route{{To: netip.MustParsePrefix("::/0"), Via: addr("2001:db8::1"), Link: 2}, {To: netip.MustParsePrefix("fd00:20::/64"), Link: 3}}
 		f.Tests = nil
 	}
+	// home is a machine that others reach by IPv6 on its own link alone.
+	home := func(f *Facts) {
+		six(f)
+		f.Host.Routes = f.Host.Routes[1:]
+	}
 	docker0 := func(f *Facts) { f.Host.Links[2].Name, f.Container.Networks[0].Bridge = "docker0", "docker0" }
 	for _, c := range []struct {
 		name, file, more string // more is done to the ruleset by sh
@@ -39,6 +44,14 @@ func TestRulesets(t *testing.T) {
 		{name: "ufw, strict", file: "ufw.iptables", more: "iptables-nft -D ufw-user-input -p tcp -m tcp --dport 8080 -j ACCEPT", change: strict, want: Dropped, says: "table ip filter, chain INPUT (input) drops what other machines send to port 8080: its policy is drop", way: "ufw allow 8080/tcp"},
 		{name: "firewalld", file: "firewalld.nft", want: Reachable},
 		{name: "firewalld, IPv6", file: "firewalld.nft", change: six, want: Reachable},
+		{name: "firewalld, IPv6 that leads nowhere else", file: "firewalld.nft", change: home, want: Reachable},
+		{name: "firewalld by iptables", file: "firewalld.iptables", want: Reachable},
+		{name: "firewalld by iptables, IPv6", file: "firewalld.iptables", more: "ip6tables-nft -t mangle -A PREROUTING -m rpfilter --validmark --invert -j DROP", change: home, want: Reachable},
+		{name: "firewalld by iptables, a route back", file: "firewalld.iptables", more: "ip6tables-nft -t mangle -A PREROUTING -m rpfilter -j DROP", change: home, want: Dropped, says: "table ip6 mangle, chain PREROUTING", rule: "fib saddr . iif oif exists counter drop"},
+		{name: "firewalld by iptables, strict", file: "firewalld.iptables", change: strict, want: Dropped, says: "table ip filter, chain INPUT (input) drops what other machines send to port 8080: the rule of handle ", way: "firewall-cmd --add-port=8080/tcp"},
+		{name: "firewalld by iptables, routed", file: "firewalld.iptables", change: routed, want: Dropped, says: "table ip filter, chain FORWARD (forward) drops what other machines send to port 80: the rule of handle ", way: "firewall-cmd --zone=trusted --add-interface=vkbr1"},
+		{name: "firewalld with StrictForwardPorts, output", file: "firewalld.nft", more: "nft 'add chain inet firewalld o { type filter hook output priority 10; }; add rule inet firewalld o ct status dnat reject'",
+			want: Dropped, says: "table inet firewalld, chain o (output) drops what this machine itself sends to port 80: the rule of handle ", way: "StrictForwardPorts=yes, open the port: firewall-cmd --add-forward-port"},
 		{name: "firewalld with StrictForwardPorts", file: "firewalld.nft", more: `nft delete rule inet firewalld filter_FORWARD handle $(nft -a list chain inet firewalld filter_FORWARD | sed -n 's/.*ct status dnat.*handle //p')`,
 			want: Dropped, says: "table inet firewalld, chain filter_FWD_public (forward) drops what other machines send to port 80: the rule of handle ", way: "firewall-cmd --zone=trusted --add-interface=vkbr1"},
 		{name: "firewalld, strict", file: "firewalld.nft", change: strict, want: Dropped, says: "table inet firewalld, chain filter_IN_public (input) drops what other machines send to port 8080: the rule of handle ", rule: "reject", way: "firewall-cmd --add-port=8080/tcp"},

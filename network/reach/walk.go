@@ -569,7 +569,7 @@ func (w *walker) payload(e *Expr) field {
 }
 
 // fib answers what kind an address is of, and by which device a route leads to it. That back to the sender leads by the device that the packet has come
-// in by: senders that lie about their address are not what is asked about.
+// in by, also where that is not known: senders that lie about their address are not what is asked about.
 func (w *walker) fib(e *Expr) field {
 	p := &w.packet
 	size := map[uint32]int{fibOIFIndex: 4, fibOIFName: 16, fibAddrType: 4}[e.Key]
@@ -580,9 +580,9 @@ func (w *walker) fib(e *Expr) field {
 		if kind, known := p.addrType(e.Op); known {
 			return number(kind)
 		}
-	case !back && !there:
-	case e.Op&fibPresent != 0:
+	case e.Op&fibPresent != 0 && (there || e.Op&fibSaddr != 0 && !p.NoIn):
 		return known([]byte{1})
+	case !back && !there || e.Op&fibPresent != 0:
 	case e.Key == fibOIFIndex && back:
 		return number(uint32(p.In.Index))
 	case e.Key == fibOIFIndex:

@@ -265,16 +265,19 @@ func (j *judge) allow(d Drop, p Packet) sentence {
 			return t.Family == d.Family && t.Name == d.Table && slices.ContainsFunc(t.Chains, func(c Chain) bool { return c.Name == chain })
 		})
 	}
+	firewalld := d.Table == "firewalld" || iptables && has("FORWARD_direct")
 	switch {
 	case p.Reply && iptables && d.Chain == "FORWARD" && j.jumps(d.Family, d.Chain, "DOCKER-USER"):
 		return said(say.DockerAnswers)
 	case p.Reply:
 		return said(say.AllowAnswers, d.Family, d.Table, d.Chain)
-	case d.Table == "firewalld" && p.Hook == "input":
+	case firewalld && p.Hook == "input":
 		return said(say.FirewalldIn, p.Port, p.Proto)
 	case iptables && (has("ufw-user-input") || has("ufw6-user-input")) && p.Hook == "input":
 		return plain("ufw allow %d/%s", p.Port, p.Proto)
-	case d.Table == "firewalld" && p.Out != nil:
+	case firewalld && p.Hook == "output":
+		return said(say.FirewalldOut)
+	case firewalld && p.Out != nil:
 		return said(say.Firewalld, p.Out.Name)
 	case iptables && (has("ufw-user-forward") || has("ufw6-user-forward")) && p.Hook == "forward":
 		return said(say.UFW, p.Proto, p.Dst, p.Port)

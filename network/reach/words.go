@@ -55,7 +55,7 @@ var say = struct {
 	YesHosts, AsMeant                                                          ui.Text
 	HasPortToo, NoTable, NotForwarded                                          ui.Text
 	Place, Rule, Policy, Drops, HasDropped, MayDrop                            ui.Text
-	DropsOwn, MayDropOwn, FirewalldIn                                          ui.Text
+	DropsOwn, MayDropOwn, FirewalldIn, FirewalldOut                            ui.Text
 	DropsAnswer, DropsAnswers, MayDropAnswer, MayDropAnswers, AllowAnswers     ui.Text
 	Legacy, LegacySave                                                         ui.Text
 	DockerAnswers                                                              ui.Text
@@ -162,6 +162,7 @@ var say = struct {
 	DockerUser:     ui.Text{EN: "allow it in DOCKER-USER, where there is Docker: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT", JA: "Docker があるなら DOCKER-USER で許可してください: iptables -I DOCKER-USER -d %s -p %s --dport %d -j ACCEPT"},
 	DockerGone:     ui.Text{EN: "no rule of FORWARD leads to DOCKER-USER any more, as after iptables -F: have dockerd make its rules anew, by systemctl restart docker", JA: "FORWARD から DOCKER-USER へ導く規則がありません(iptables -F の後など)。systemctl restart docker で、dockerd に規則を作り直させてください"},
 	Firewalld:      ui.Text{EN: "firewalld decides here: have it let bridge %s pass by a zone, firewall-cmd --zone=trusted --add-interface=%[1]s, and with StrictForwardPorts=yes open the port, too: firewall-cmd --add-forward-port", JA: "ここは firewalld が決めます。ブリッジ %s をゾーンで通してください: firewall-cmd --zone=trusted --add-interface=%[1]s。StrictForwardPorts=yes なら、ポートも開けてください: firewall-cmd --add-forward-port"},
+	FirewalldOut:   ui.Text{EN: "firewalld decides here: with StrictForwardPorts=yes, open the port: firewall-cmd --add-forward-port", JA: "ここは firewalld が決めます。StrictForwardPorts=yes なら、ポートを開けてください: firewall-cmd --add-forward-port"},
 	FirewalldIn:    ui.Text{EN: "firewalld decides here: firewall-cmd --add-port=%d/%s", JA: "ここは firewalld が決めます: firewall-cmd --add-port=%d/%s"},
 	Legacy:         ui.Text{EN: "iptables-legacy has tables here, and what its rules drop is not known: %s", JA: "ここには iptables-legacy のテーブルがあり、その規則が何を捨てるかは分かりません: %s"},
 	LegacySave:     ui.Text{EN: "iptables-legacy-save and ip6tables-legacy-save show them; where they are Docker's: iptables-legacy -I DOCKER-USER -o %s -j ACCEPT, and the same with -i", JA: "iptables-legacy-save と ip6tables-legacy-save で見られます。Docker のものなら: iptables-legacy -I DOCKER-USER -o %s -j ACCEPT と、同じく -i で"},

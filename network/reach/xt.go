@@ -29,11 +29,17 @@ func (e *Expr) asks(p *Packet) (list []question, ok bool) {
 		return portMatch(e.Text, d, p)
 	case e.Text == "multiport" && e.Key == 1 && len(d) >= 48:
 		return multiportMatch(d, p)
+	case e.Text == "rpfilter" && e.Key == 0 && len(d) >= 1 && !p.NoIn:
+		// struct xt_rpfilter_info. That a route leads back to the sender is said of fib, too.
+		list = append(list, question{"fib saddr . iif oif " + map[bool]string{false: "exists", true: "missing"}[d[0]&xtRPFilterInvert != 0], answerOf(d[0]&xtRPFilterInvert == 0)})
+		return list, true
 	default:
 		return nil, false
 	}
 	return nil, true
 }
+
+const xtRPFilterInvert = 1 << 3
 
 func half(d []byte, at int) uint16 { return binary.NativeEndian.Uint16(d[at:]) }
 
