@@ -60,15 +60,20 @@ func (s *Store) unpackLayer(ctx context.Context, id digest.Digest, name string) 
 		_, err := os.Lstat(dir + opaqueMark)
 		return err == nil, nil
 	}
-	// One at a time: the tar is the lock.
+	// One at a time: the tar is the lock, by a descriptor that who unpacks it does not get.
+	lock, err := openLock(s.layerPath(id))
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	if err := files.Flock(lock, unix.LOCK_EX); err != nil {
+		return false, err
+	}
 	tar, err := files.Open(s.layerPath(id))
 	if err != nil {
 		return false, err
 	}
 	defer tar.Close()
-	if err := files.Flock(tar, unix.LOCK_EX); err != nil {
-		return false, err
-	}
 	if _, err := os.Lstat(dir); err == nil {
 		_, err := os.Lstat(dir + opaqueMark)
 		return err == nil, nil

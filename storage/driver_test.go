@@ -87,6 +87,51 @@ func TestRootlessDataOnOverlay(t *testing.T) {
 	}
 }
 
+// TestNoWritesKept: where an overlay can be mounted, and what is written through it is refused, as on NFS and 9p, no container is begun that writes, and its error has the way out.
+func TestNoWritesKept(t *testing.T) {
+	nstest.Root(t)
+	data := nstest.Dir(t)
+	s := openIn(t, data)
+	chain := put(t, s, tarsOf(t, [][]ent{{"f x x"}}))
+	v, err := s.View(t.Context(), chain, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Release(chain, "c")
+	for call, errno := range map[uint32]unix.Errno{unix.SYS_FSCONFIG: unix.EINVAL, unix.SYS_SYMLINKAT: unix.EIO} {
+		nstest.Refuse(t, call, errno, func() {
+			_, err := v.NewUpper(Upper{ID: "c"})
+			for _, word := range []string{data, errno.Error(), "mount another one there", "--read-only"} {
+				if err == nil || !strings.Contains(err.Error(), word) {
+					t.Errorf("%v does not say %q", err, word)
+				}
+			}
+		})
+	}
+	if left, err := os.ReadDir(s.path(dirsDir)); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	if _, err := v.NewUpper(Upper{ID: "c"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLocksOfNFS: what is locked alone is open for writing, without which NFS gives no such lock.
+func TestLocksOfNFS(t *testing.T) {
+	name := t.TempDir() + "/tar"
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := openLock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_RDWR {
+		t.Errorf("%#o, %v", flags, err)
+	}
+}
+
 // TestFollowedLinks: no layer is unpacked where what a symbolic link is given goes to what it leads to, as on sshfs.
 func TestFollowedLinks(t *testing.T) {
 	dir := t.TempDir() + "/dirs/new"

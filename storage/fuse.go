@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,22 +70,63 @@ func (v *View) checkServed(dir string, fresh bool) error {
 
 // tryOverlay has the kernel lay directories over each other as a container of this user would, and do what it needs marks for.
 func (s *Store) tryOverlay() error {
-	dir, err := newTempDir(s.path(dirsDir))
+	dir, err := s.trialDir()
 	if err != nil {
 		return err
 	}
 	defer s.discardDir(dir)
+	return s.start(context.Background(), job{Op: jobTry, Path: dir.name}, []abi.Namespace{abi.NSMount}, nil, nil)
+}
+
+// trialDir has what is laid over each other to see whether that goes.
+func (s *Store) trialDir() (*tempDir, error) {
+	dir, err := newTempDir(s.path(dirsDir))
+	if err != nil {
+		return nil, err
+	}
 	for _, d := range []string{"lower/dir", "upper", "work", "merged"} {
-		if err := os.MkdirAll(filepath.Join(dir.name, d), 0o755); err != nil {
-			return err
-		}
+		err = errors.Join(err, os.MkdirAll(filepath.Join(dir.name, d), 0o755))
 	}
 	for _, f := range []string{"kept", "gone", "dir/in"} {
-		if err := os.WriteFile(filepath.Join(dir.name, "lower", f), []byte("lower"), 0o644); err != nil {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir.name, "lower", f), []byte("lower"), 0o644))
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.discardDir(dir))
+	}
+	return dir, nil
+}
+
+// tryUpper is the same for root, by a mount that is attached nowhere: of the file systems that an overlay takes its upper directory on, not all do what it asks of them then, as NFS and 9p.
+func (s *Store) tryUpper() error {
+	dir, err := s.trialDir()
+	if err != nil {
+		return err
+	}
+	defer s.discardDir(dir)
+	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("fsopen overlay", err)
+	}
+	defer unix.Close(fd)
+	for _, d := range []string{"lower", "upper", "work"} {
+		f, err := os.Open(filepath.Join(dir.name, d))
+		if err != nil {
 			return err
 		}
+		defer f.Close()
+		if err := unix.FsconfigSetString(fd, d+"dir", fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil {
+			return os.NewSyscallError("fsconfig overlay "+d+"dir", err)
+		}
 	}
-	return s.start(context.Background(), job{Op: jobTry, Path: dir.name}, []abi.Namespace{abi.NSMount}, nil, nil)
+	if err := unix.FsconfigCreate(fd); err != nil {
+		return os.NewSyscallError("mount overlay", err)
+	}
+	m, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("fsmount overlay", err)
+	}
+	defer unix.Close(m)
+	return writeOver(fmt.Sprintf("/proc/self/fd/%d", m))
 }
 
 // tryIn is the part of [Store.tryOverlay] in namespaces of its own.
@@ -95,29 +137,37 @@ func tryIn(dir string) error {
 	if err := unix.Mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work,userxattr"); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
-	// A file is copied up, one is hidden, and a directory takes the place of another.
-	if err := os.WriteFile("merged/kept", []byte("upper"), 0); err != nil {
+	return writeOver("merged")
+}
+
+// writeOver changes a view of [Store.trialDir] in all the ways that need a mark, and looks at what there is then.
+func writeOver(merged string) error {
+	// A file is copied up, one is hidden, a link is made, and a directory takes the place of another.
+	if err := os.WriteFile(merged+"/kept", []byte("upper"), 0); err != nil {
 		return err
 	}
-	if err := os.Remove("merged/gone"); err != nil {
+	if err := os.Remove(merged + "/gone"); err != nil {
 		return err
 	}
-	if err := os.RemoveAll("merged/dir"); err != nil {
+	if err := os.Symlink("kept", merged+"/link"); err != nil {
 		return err
 	}
-	if err := os.Mkdir("merged/dir", 0o755); err != nil {
+	if err := os.RemoveAll(merged + "/dir"); err != nil {
 		return err
 	}
-	for name, want := range map[string]int{"merged": 2, "merged/dir": 0} {
-		list, err := os.ReadDir(name)
+	if err := os.Mkdir(merged+"/dir", 0o755); err != nil {
+		return err
+	}
+	for name, want := range map[string]int{"": 3, "/dir": 0} {
+		list, err := os.ReadDir(merged + name)
 		if err != nil {
 			return err
 		}
 		if len(list) != want {
-			return fmt.Errorf("%s has %d files instead of %d", name, len(list), want)
+			return fmt.Errorf("%s has %d files instead of %d", merged+name, len(list), want)
 		}
 	}
-	data, err := os.ReadFile("merged/kept")
+	data, err := os.ReadFile(merged + "/kept")
 	if err == nil && string(data) != "upper" {
 		err = fmt.Errorf("a file that was written reads %q", data)
 	}

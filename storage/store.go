@@ -112,6 +112,11 @@ func lockPath(name string, how int) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// openLock opens a file to lock it alone. NFS gives that lock to who may write to the file only: its server knows no flock(2) but locks of ranges.
+func openLock(name string) (*os.File, error) {
+	return os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
 // tempPrefix begins the names of files that are being written. Who writes one holds its lock.
 const tempPrefix = ".tmp-"
 
@@ -229,7 +234,11 @@ func (s *Store) sweepTemps(dir string) error {
 			continue
 		}
 		name := filepath.Join(dir, e.Name())
-		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		open := openLock
+		if e.IsDir() {
+			open = os.Open
+		}
+		f, err := open(name)
 		if err != nil {
 			continue // of another sweep
 		}

@@ -66,6 +66,11 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
+	if !s.o.Rootless && v.fuse == "" {
+		if err := s.remembered("upper", s.tryUpper); err != nil {
+			return "", fmt.Errorf("the file system of %s keeps nothing that a container writes: the kernel lays an overlay over it no further than: %w: mount another one there (ext4, xfs, btrfs), or run it with --read-only", s.o.Data, err)
+		}
+	}
 	dir := s.path(kind, u.ID)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
