@@ -29,6 +29,8 @@ type WriteOptions struct {
 	Known func(uid, gid uint32) bool
 	// Layer turns overlayfs's marks into whiteouts: the reverse of [Options].Layer.
 	Layer bool
+	// Served is that fuse-overlayfs has written the directory, which marks by names what it cannot mark else.
+	Served bool
 	// UID and GID turn owners of files into owners of the archive; nil keeps them.
 	UID, GID func(uint32) (uint32, error)
 	// Skip, when not nil, leaves out a file, which is open with O_PATH, and has a name in the archive, with all that is below it.
@@ -305,7 +307,7 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	if up != nil && up.mount != st.Mnt_id && ofKernel(fd) {
 		return nil
 	}
-	served := marks[servedXattr] == "y" || marks[servedRootXattr] == "y"
+	served := marks[servedXattr] == "y" || marks[servedRootXattr] == "y" || p.o.Served && HasServedMark(fd)
 	if served || marks[opaqueXattr] == "y" {
 		if err := p.hide(join(name, whPrefix+".opq")); err != nil {
 			return err
@@ -320,6 +322,12 @@ func (p *packer) directory(path *os.File, h *tar.Header, name string, depth int,
 	}
 	for _, n := range names {
 		if served && IsServedMark(n) {
+			continue
+		}
+		if gone, is := ServedWhiteout(n); p.o.Served && is {
+			if err := p.hide(join(name, gone)); err != nil {
+				return err
+			}
 			continue
 		}
 		fd, err := openat2(int(dir.Fd()), n, unix.O_PATH|unix.O_NOFOLLOW, 0, beneath)
@@ -362,6 +370,19 @@ func (p *packer) list(dir *os.File) ([]string, error) {
 // IsServedMark reports whether a file of a directory that fuse-overlayfs has marked as opaque is a part of the mark, by its name: a whiteout of
 // the second one for those who know it by that, and itself. Containers cannot make such names there.
 func IsServedMark(name string) bool { return name == whPrefix+".opq" || name == whOpaque }
+
+// HasServedMark reports whether a directory has the mark of fuse-overlayfs that says by a file's name that it is opaque, as where it has no attributes.
+func HasServedMark(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(fd, whOpaque, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// ServedWhiteout gives the name that a file of an upper directory of fuse-overlayfs hides by its own, as it does where it can make no devices, on NFS for one.
+// What it shows has no such names: it refuses to make them.
+func ServedWhiteout(name string) (gone string, is bool) {
+	gone, is = strings.CutPrefix(name, whPrefix)
+	return gone, is && gone != ""
+}
 
 // ofKernel reports whether a file shows the state of the kernel.
 func ofKernel(fd int) bool {

@@ -37,11 +37,12 @@ import (
 
 // A job is such work. Its paths are the store's own.
 type job struct {
-	Op   string
-	Path string
-	To   string   // of jobMove
-	Skip []string // of jobPack
-	Mtab bool     // of jobPack: the link of [plan.Mtab] is left out
+	Op     string
+	Path   string
+	To     string   // of jobMove
+	Skip   []string // of jobPack
+	Served bool     // of jobPack and jobList: fuse-overlayfs has written the upper directory
+	Mtab   bool     // of jobPack: the link of [plan.Mtab] is left out
 	// Around, of jobPack, are directories of the image that hold what is left out, by their names in the layer: they are left out, too, where nothing else of them has changed.
 	Around map[string]owned `json:",omitempty"`
 	Bare   bool             // owners are left out
@@ -119,10 +120,10 @@ func (j job) run(ctx context.Context, in io.Reader, out io.Writer) error {
 		})
 	case jobPack:
 		return j.inDir(func(dir *os.File) error {
-			return archive.Write(ctx, out, dir, ".", archive.WriteOptions{Rename: ".", Layer: true, Skip: j.skips, Frame: j.around})
+			return archive.Write(ctx, out, dir, ".", archive.WriteOptions{Rename: ".", Layer: true, Served: j.Served, Skip: j.skips, Frame: j.around})
 		})
 	case jobList:
-		return j.inDir(func(dir *os.File) error { return listUpper(dir, out) })
+		return j.inDir(func(dir *os.File) error { return listUpper(dir, j.Served, out) })
 	}
 	return fmt.Errorf("no job %q", j.Op)
 }

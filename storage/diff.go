@@ -51,10 +51,10 @@ type upperFile struct {
 	Mounts   bool `json:",omitempty"` // the link of [plan.Mtab]
 }
 
-// listUpper writes what an upper directory has, each directory before what is in it, names sorted.
-func listUpper(dir *os.File, out io.Writer) error {
+// listUpper writes what an upper directory has, each directory before what is in it, names sorted. served is that fuse-overlayfs has written it.
+func listUpper(dir *os.File, served bool, out io.Writer) error {
 	w := bufio.NewWriter(out)
-	if err := listDir(json.NewEncoder(w), int(dir.Fd()), "", 0); err != nil {
+	if err := listDir(json.NewEncoder(w), int(dir.Fd()), "", served, 0); err != nil {
 		return err
 	}
 	return w.Flush()
@@ -63,14 +63,14 @@ func listUpper(dir *os.File, out io.Writer) error {
 // maxDepth bounds the directories of an upper directory that are within each other: a container makes them as deep as it likes.
 const maxDepth = 4096
 
-func listDir(to *json.Encoder, fd int, p string, depth int) error {
+func listDir(to *json.Encoder, fd int, p string, byName bool, depth int) error {
 	f := upperFile{Path: []byte(p)}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	f.stat(&st)
-	served := xattrIs(fd, "user.fuseoverlayfs.opaque", 'y') || xattrIs(fd, "trusted.overlay.opaque", 'y')
+	served := xattrIs(fd, "user.fuseoverlayfs.opaque", 'y') || xattrIs(fd, "trusted.overlay.opaque", 'y') || byName && archive.HasServedMark(fd)
 	f.Opaque = served || xattrIs(fd, "user.overlay.opaque", 'y')
 	marks := f.Opaque || xattrIs(fd, "user.overlay.opaque", 'x')
 	if err := to.Encode(f); err != nil {
@@ -95,14 +95,20 @@ func listDir(to *json.Encoder, fd int, p string, depth int) error {
 		if served && archive.IsServedMark(name) {
 			continue
 		}
-		if err := listFile(to, fd, name, path.Join(p, name), depth, marks); err != nil {
+		if gone, is := archive.ServedWhiteout(name); byName && is {
+			if err := to.Encode(upperFile{Path: []byte(path.Join(p, gone)), Whiteout: true}); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := listFile(to, fd, name, path.Join(p, name), byName, depth, marks); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func listFile(to *json.Encoder, dir int, name, p string, depth int, marks bool) error {
+func listFile(to *json.Encoder, dir int, name, p string, byName bool, depth int, marks bool) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT {
@@ -124,7 +130,7 @@ func listFile(to *json.Encoder, dir int, name, p string, depth int, marks bool) 
 			return err
 		}
 		defer unix.Close(fd)
-		return listDir(to, fd, p, depth+1)
+		return listDir(to, fd, p, byName, depth+1)
 	case unix.S_IFCHR:
 		f.Whiteout = st.Rdev == 0
 	case unix.S_IFREG:
@@ -182,7 +188,7 @@ func (v *View) Diff(ctx context.Context, id string, mounts []string) ([]Change, 
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := v.s.do(ctx, job{Op: jobList, Path: path.Join(dir, "upper")}, nil, w)
+		err := v.s.do(ctx, job{Op: jobList, Path: path.Join(dir, "upper"), Served: isServed(dir)}, nil, w)
 		w.CloseWithError(err)
 		done <- err
 	}()
@@ -341,7 +347,7 @@ func (v *View) DiffTar(ctx context.Context, id string, mounts []string, w io.Wri
 		return err
 	}
 	d := &differ{img: img.Image}
-	pack := job{Op: jobPack, Path: path.Join(dir, "upper"), Mtab: d.lower(mtab) == nil, Around: map[string]owned{}}
+	pack := job{Op: jobPack, Path: path.Join(dir, "upper"), Served: isServed(dir), Mtab: d.lower(mtab) == nil, Around: map[string]owned{}}
 	for _, m := range mounts {
 		if m = strings.Trim(path.Clean("/"+m), "/"); m != "" && d.lower(m) == nil {
 			pack.Skip = append(pack.Skip, m)

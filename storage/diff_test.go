@@ -4,12 +4,16 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -191,6 +195,58 @@ func TestDiffPaths(t *testing.T) {
 		}
 		if kept > d.most {
 			t.Errorf("%d bytes are kept", kept)
+		}
+	}
+}
+
+// TestDiffByNames: what fuse-overlayfs hides by names of files, where it can make neither devices nor attributes, is hidden in what a container has changed.
+func TestDiffByNames(t *testing.T) {
+	nstest.Root(t)
+	s := open(t)
+	chain := put(t, s, tarsOf(t, [][]ent{{"d a", "f a/one x", "f a/two x", "f a/.opq x", "d b", "f b/old x"}}))
+	for _, served := range []bool{true, false} {
+		v := view(t, s, chain, "")
+		if served {
+			v.fuse = "/usr/bin/fuse-overlayfs"
+		}
+		dir, err := v.NewUpper(Upper{ID: "c"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"a/.wh.one", "a/.wh..opq", "b/.wh..wh..opq", "b/.wh..opq", "b/new"} {
+			name = filepath.Join(dir, "upper", name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, nil, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := v.Diff(t.Context(), "c", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range list {
+			got = append(got, c.String())
+		}
+		var layer bytes.Buffer
+		err = v.DiffTar(t.Context(), "c", nil, &layer)
+		if served {
+			same(t, "changes", got, []string{"C /a", "D /a/.opq", "D /a/one", "C /b", "A /b/new", "D /b/old"})
+			var names []string
+			for r := tar.NewReader(&layer); ; {
+				h, err := r.Next()
+				if err != nil {
+					break
+				}
+				names = append(names, h.Name)
+			}
+			if !slices.Equal(names, []string{"./", "a/", "a/.wh..opq", "a/.wh.one", "b/", "b/.wh..wh..opq", "b/new"}) || err != nil {
+				t.Errorf("the layer has %q, %v", names, err)
+			}
+		} else if !slices.Contains(got, "A /a/.wh.one") || err == nil {
+			t.Errorf("of the kernel's overlay they are files: %q, %v", got, err)
+		}
+		if err := s.RemoveUpper("c"); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -20,6 +20,11 @@ import (
 // servedMark is beside an upper directory that fuse-overlayfs has written to.
 const servedMark = "fuse-overlayfs"
 
+func isServed(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, servedMark))
+	return err == nil
+}
+
 // server is the program that shows the view below what a container writes.
 func (v *View) server(upper string, volatile bool) *plan.Server {
 	dirs := make([]string, len(v.names))
