@@ -10,8 +10,8 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network/netdb"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 )
 

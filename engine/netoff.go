@@ -10,8 +10,8 @@ import (
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
-	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink/world"
 )
 
 // An offNetwork is a network that a container is not to be on: it is being taken from it, or connected to it, which is not so before all is done.

@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 )

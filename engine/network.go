@@ -14,9 +14,9 @@ import (
 	"github.com/fvbommel/sortorder"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 )
 

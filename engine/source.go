@@ -83,7 +83,7 @@ func (b *builder) source(p string) bindSource {
 // bind adds a bind mount of what the host has at s.Source, or at a path below that, with what the container's posture adds to its options.
 func (b *builder) bind(s specs.Mount, m Mount) error {
 	if path.IsAbs(m.Subpath) || !isBelow(m.Subpath) {
-		return fmt.Errorf("%s: subpath %q: a subpath must be a relative path within the volume or image, without ..", m.Flag, m.Subpath)
+		return fmt.Errorf("%s: subpath %q: a subpath must be a relative path within the volume or image, and no .. in it", m.Flag, m.Subpath)
 	}
 	if m.Subpath != "" {
 		b.opts.Subpaths = append(b.opts.Subpaths, plan.Subpath{Dest: m.Dest, Path: path.Clean(m.Subpath)})

@@ -17,7 +17,7 @@ import (
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/nstest"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"

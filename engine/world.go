@@ -14,10 +14,10 @@ import (
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/network/reach"
-	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
+	"github.com/kakuri/kakuri/uplink/world"
 )
 
 // An ordinary user's containers are connected in the user's network world: see package world. Their monitors run there, so that all that is done to

@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"

@@ -13,9 +13,9 @@ import (
 
 	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/network"
-	"github.com/kakuri/kakuri/network/world"
 	"github.com/kakuri/kakuri/oci"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink/world"
 )
 
 // A netJob is what a command, and not a monitor, does to networks. Those of an ordinary user are in a network world: there the program does it that

@@ -11,8 +11,8 @@ import (
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 

@@ -11,8 +11,8 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/monitor/dns"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network/netdb"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )

@@ -2,7 +2,7 @@ package monitor
 
 import (
 	"github.com/kakuri/kakuri/monitor/dns"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 )
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/thread"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"

@@ -1,7 +1,7 @@
 package network
 
 import (
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )

@@ -3,7 +3,7 @@ package network
 import (
 	"hash/fnv"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

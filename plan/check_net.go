@@ -3,7 +3,7 @@ package plan
 import (
 	"strings"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // ForwardingCheck asks that the host passes packets on.

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // connectedWord is what the runtime's side says when the network namespace is connected.

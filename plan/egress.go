@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // An Egress is what a container may begin to speak to; all else is refused, in its own network namespace. Answers to who speaks to it, and

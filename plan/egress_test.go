@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 func TestParseEgress(t *testing.T) {

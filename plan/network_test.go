@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/golden"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 func TestMAC(t *testing.T) {

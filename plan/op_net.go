@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // SetForwarding has the host pass packets on between its devices. What the host itself takes from router

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )

@@ -18,7 +18,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"

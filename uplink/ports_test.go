@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 )
 

@@ -16,7 +16,7 @@ import (
 	"github.com/kakuri/kakuri/internal/leanjson"
 	"github.com/kakuri/kakuri/internal/process"
 	"github.com/kakuri/kakuri/internal/seqpacket"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/plan"
 )

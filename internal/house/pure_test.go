@@ -10,7 +10,7 @@ import (
 
 // pure are the rooms that compute and nothing else: the same values in, the same
 // values out, on any machine.
-var pure = []string{"abi", "cgroup/limits", "network/netip", "plan", "seccomp", "ui"}
+var pure = []string{"abi", "cgroup/limits", "netip", "plan", "seccomp", "ui"}
 
 // impure are packages through which a room would ask or change the machine, or the
 // moment.

@@ -106,7 +106,7 @@ func testPackages() []testPackage {
 		{path: "./network", usual: 15, long: true},
 		{path: "./network/netdb", skip: "^TestLeaseProperty$", long: true}, // a minute of arithmetic
 		{path: "./network/reach", long: true},
-		{path: "./network/world", long: true},
+		{path: "./uplink/world", long: true},
 		{path: "./monitor"},
 		{path: "./monitor/log", long: true},
 		{path: "./monitor/dns", long: true},
@@ -124,7 +124,7 @@ func testPackages() []testPackage {
 // elsewhere are the packages whose tests no guest has.
 func elsewhere() []struct{ why, paths string } {
 	return []struct{ why, paths string }{
-		{"values in, values out", "abi cgroup/limits cli/format cmd/kakuri-runtime engine/content engine/profile monitor/logread network/netip oci/specjson oci/specjson/internal/gen plan storage/erofs storage/tree tour ui"},
+		{"values in, values out", "abi cgroup/limits cli/format cmd/kakuri-runtime engine/content engine/profile monitor/logread netip oci/specjson oci/specjson/internal/gen plan storage/erofs storage/tree tour ui"},
 		{"messages made and read, which those who ask the kernel try as well", "internal/dbus internal/leanjson network/netlink oci/criu uplink/serve uplink/stack"},
 		{"what goes before main: the other tests run in it", "internal/origlimit"},
 		{"peers and images that a guest has not", "internal/callers internal/real internal/testimage"},

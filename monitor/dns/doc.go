@@ -7,7 +7,7 @@
 // It is linked into every container's monitor, so it stands on system calls: no package net, nothing done at start.
 package dns
 
-import "github.com/kakuri/kakuri/network/netip"
+import "github.com/kakuri/kakuri/netip"
 
 // Address is where the resolver is, in each container's namespace, on port 53 as programs see it.
 func Address() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 11}) }

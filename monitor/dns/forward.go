@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

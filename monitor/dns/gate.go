@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // A Gate has a resolver answer for some names only, and what it answers be reachable before the one who asked is told. Its methods are called by several

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // Messages are of RFC 1035, section 4; EDNS is of RFC 6891.

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

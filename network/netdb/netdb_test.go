@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 )
 
 // crowdEnv has the test program be one of many that take addresses.

@@ -7,7 +7,7 @@ import (
 	"syscall"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"golang.org/x/sys/unix"
 )
 

@@ -11,8 +11,8 @@ import (
 
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/seqpacket"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/network/netlink"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"

@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
-	"github.com/kakuri/kakuri/network/netip"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"

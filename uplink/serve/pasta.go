@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/kakuri/kakuri/network/netip"
+	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/uplink"
 )
 

@@ -5,7 +5,7 @@
 // own: 0.1 ms of each start of kakuri-runtime, which takes 2.6 in all. Here there are no zones, and
 // nothing runs before main. Tests compare both, so that one may stand for the other:
 //
-//	import "github.com/kakuri/kakuri/network/netip"
+//	import "github.com/kakuri/kakuri/netip"
 //
 //	gateway := netip.MustParsePrefix("172.17.0.1/16")
 //	next := gateway.Addr().Next() // 172.17.0.2
