@@ -77,7 +77,7 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 	v.lower = s.runPath(mountsDir, v.id.Encoded())
 	if user == "" {
 		if !isMounted(v.lower) {
-			v.steps = v.mounting()
+			v.steps = v.mounting(s.o.Label)
 		}
 		return v, nil
 	}
@@ -194,8 +194,14 @@ func (v *View) mount(user string) (err error) {
 	if len(s.layerPath(v.chain[0])) > 255 {
 		return fmt.Errorf("the data directory %s has too long a name for the kernel's mount call: %d bytes are possible", s.o.Data, 255-len("/layers/.tar")-64)
 	}
-	v.steps = v.mounting()
-	if err := launch.Do(v.steps); err != nil {
+	v.steps = v.mounting(s.o.Label)
+	err = launch.Do(v.steps)
+	if err != nil && s.o.Label != "" {
+		// The policy knows no such label, or does not let this process give it: containers without one run all the same.
+		v.steps = v.mounting("")
+		err = launch.Do(v.steps)
+	}
+	if err != nil {
 		if missing := s.complete(v.chain); missing != nil {
 			return missing
 		}
@@ -204,10 +210,10 @@ func (v *View) mount(user string) (err error) {
 	return nil
 }
 
-// mounting is the plan that mounts the index.
-func (v *View) mounting() plan.Plan {
+// mounting is the plan that mounts the index, with a label of SELinux for all files or without.
+func (v *View) mounting(label string) plan.Plan {
 	op := &plan.MountIndex{Index: v.s.indexPath(v.id), At: v.lower}
-	if label := v.s.o.Label; label != "" {
+	if label != "" {
 		op.Options = []string{"context=" + label}
 	}
 	for _, id := range v.chain {

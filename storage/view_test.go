@@ -151,6 +151,17 @@ func TestViewSources(t *testing.T) {
 	})
 }
 
+// TestUnknownLabel: an index whose files cannot have the label that they are to have is mounted without.
+func TestUnknownLabel(t *testing.T) {
+	drivers(t, func(t *testing.T, s *Store) {
+		s.o.Label = "nobody:knows:this"
+		shown := shownAt(t, view(t, s, put(t, s, [][]byte{layer(t, "f a 1")}), "c1"))
+		if _, err := os.Stat(shown + "/a"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestMountIsShared: containers of an image share one mount, which ends with the last of them.
 func TestMountIsShared(t *testing.T) {
 	nstest.Root(t)
