@@ -66,7 +66,7 @@ func (b *builder) label() error {
 	b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel = b.rec.ProcessLabel, b.rec.MountLabel
 	why := "as the container whose processes it shares"
 	if opts := b.security.labels; len(opts) > 0 {
-		why = strings.TrimSpace(flagList(" --security-opt", opts))
+		why = "--security-opt label=" + strings.Join(opts, " --security-opt label=")
 	}
 	b.because("process.selinuxLabel", "%s", why)
 	b.because("linux.mountLabel", "%s", why)
