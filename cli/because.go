@@ -189,7 +189,7 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"the stub's execve takes what is not ambient; the stub sets it as asked for": "スタブの execve で、ambient でないものは失われる。求められたとおりに決めるのはスタブ",
 
 		// Networks.
-		"as the container whose processes it shares":                                "プロセスを共有する相手のコンテナと同じ",
+		"as the container that it shares processes or IPC with":                     "プロセスか IPC を共有する相手のコンテナと同じ",
 		"containers reach others by the host":                                       "コンテナは、ホストを通ってほかに届く",
 		"networks are apart, and reached by published ports only":                   "ネットワークどうしは分かれていて、届くのは公開されたポートだけ",
 		"containers of a network know each other's names":                           "同じネットワークのコンテナは、互いの名前を知っている",

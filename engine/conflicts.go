@@ -9,8 +9,8 @@ import (
 // conflict refuses what has no meaning beside another option: in a namespace that is not the container's own, for the most part. It is found here and by no front, as with
 // Docker by its daemon: each front's words and codes are those of an engine's refusal.
 func (c *Config) conflict() error {
-	shared := strings.HasPrefix(c.Network, "container:") || strings.HasPrefix(c.Network, "ns:")
-	isMode := shared || c.Network == "none" || c.Network == "host"
+	isMode := isNetworkMode(c.Network)
+	shared := isMode && c.Network != "none" && c.Network != "host"
 	var first Attachment
 	if len(c.Networks) > 0 {
 		first = c.Networks[0]

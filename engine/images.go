@@ -12,6 +12,7 @@ import (
 
 	"github.com/kakuri/kakuri/engine/content"
 	"github.com/kakuri/kakuri/engine/dirs"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/image"
 	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/kakuri/kakuri/monitor"
@@ -63,7 +64,7 @@ func (e *Engine) storage() (*storage.Store, error) {
 		return e.stores.layers, nil
 	}
 	o := storage.Options{Data: e.data, Run: e.dir, Driver: os.Getenv("KAKURI_STORAGE_DRIVER"), Rootless: !e.host.Privileged()}
-	if selinux.Enabled() {
+	if host.SELinux() {
 		o.Label = selinux.Layer(selinux.Policy)
 	}
 	if o.Rootless {

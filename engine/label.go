@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kakuri/kakuri/host"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/selinux"
-	"golang.org/x/sys/unix"
 )
 
 // labelsFor are the labels of SELinux of a new container: those that --security-opt label= asks for, else those of the container whose processes it shares, which it
@@ -22,7 +23,7 @@ func (e *Engine) labelsFor(cfg *Config) (selinux.Labels, error) {
 		return e.sharedLabels(cfg), nil
 	}
 	const flag = "--security-opt "
-	if !selinux.Enabled() {
+	if !host.SELinux() {
 		return selinux.Labels{}, fmt.Errorf("%slabel=%s: SELinux is not enabled in this kernel: leave the label out", flag, asked.labels[0])
 	}
 	if !cfg.fromImage() && cfg.Rootfs == "" {
@@ -64,7 +65,7 @@ func (b *builder) label() error {
 		return fmt.Errorf("%s: the files of an image that is mounted have no label that the container may read: --security-opt label=disable gives the container none", b.run.Mounts[i].Flag)
 	}
 	b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel = b.rec.ProcessLabel, b.rec.MountLabel
-	why := "as the container whose processes it shares"
+	why := "as the container that it shares processes or IPC with"
 	if opts := b.security.labels; len(opts) > 0 {
 		why = "--security-opt label=" + strings.Join(opts, " --security-opt label=")
 	}
@@ -87,7 +88,7 @@ func (b *builder) relabel() error {
 		}
 	}
 	if r := b.opts.Root; r != nil && r.Layers != nil && r.Layers.Upper != "" {
-		errs = append(errs, selinux.Label(path.Join(r.Layers.Upper, "upper"), labels.File)) // what is written has it from there
+		errs = append(errs, files.Label(path.Join(r.Layers.Upper, "upper"), labels.File)) // what is written has it from there
 	}
 	for _, p := range b.rec.Volumes {
 		mode := strings.Split(p.Mode, ",")
@@ -102,10 +103,8 @@ func (b *builder) relabel() error {
 			errs = append(errs, selinux.Relabel(path.Clean(p.Source), label))
 		}
 	}
-	for _, err := range errs {
-		if err != nil && !errors.Is(err, unix.ENOTSUP) { // the file system has one label for all
-			return fmt.Errorf("--security-opt label=: %w", err)
-		}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("--security-opt label=: %w", err)
 	}
 	return nil
 }
@@ -115,5 +114,5 @@ func (b *builder) labelFile(name string) error {
 	if b.rec.MountLabel == "" {
 		return nil
 	}
-	return selinux.Label(name, b.rec.MountLabel)
+	return files.Label(name, b.rec.MountLabel)
 }

@@ -295,6 +295,7 @@ func TestAppArmor(t *testing.T) {
 
 // TestLabels: processes and files have the labels that the record has, the caller's volumes those that are asked for, and there is none where the kernel knows of none.
 func TestLabels(t *testing.T) {
+	nstest.Root(t)
 	e := &Engine{dir: filepath.Join(t.TempDir(), "none"), data: filepath.Join(t.TempDir(), "none"), network: "none", host: rootFacts()}
 	for opts, want := range map[string]securityOpts{
 		"label=type:a_t label:level:s0:c1,c2":       {labels: []string{"type:a_t", "level:s0:c1,c2"}},

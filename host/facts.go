@@ -70,9 +70,7 @@ func Read(needs Needs) (plan.Facts, error) {
 	if needs.Labels {
 		enabled, err := files.Read("/sys/module/apparmor/parameters/enabled")
 		f.AppArmor = err == nil && strings.HasPrefix(string(enabled), "Y")
-		// The file system of SELinux is there only where it is enabled: selinux(8).
-		_, err = os.Stat("/sys/fs/selinux/enforce")
-		f.SELinux = err == nil
+		f.SELinux = SELinux()
 	}
 	var sys unix.Statx_t
 	f.SysCovered = unix.Statx(unix.AT_FDCWD, "/proc/sys", 0, unix.STATX_TYPE, &sys) == nil && sys.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
@@ -94,6 +92,12 @@ func Read(needs Needs) (plan.Facts, error) {
 // rootsOthers are the ids besides its own of root without CAP_SYS_ADMIN, as in a container of another engine, who has all and may map them: the last ones of those that a
 // container of root's gets, far above what user databases hand out.
 var rootsOthers = plan.IDRange{Start: 0x7fff0000, Size: 1 << 16}
+
+// SELinux reports whether the kernel has a policy of SELinux: its file system is there only then, selinux(8).
+func SELinux() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
+}
 
 // roots are those of some paths that lead to the root directory, by whatever name.
 func roots(paths []string) (list []string) {

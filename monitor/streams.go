@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/files"
-	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/kakuri/kakuri/internal/seqpacket"
 	"github.com/kakuri/kakuri/monitor/log"
 	"golang.org/x/sys/unix"
@@ -92,7 +91,7 @@ func (m *monitor) mkfifo(name, label string) error {
 	if label == "" {
 		return nil
 	}
-	if err := selinux.Label(fmt.Sprintf("/proc/self/fd/%d/%s", m.lock, name), label); err != nil && !errors.Is(err, unix.ENOTSUP) {
+	if err := files.Label(fmt.Sprintf("/proc/self/fd/%d/%s", m.lock, name), label); err != nil {
 		return fmt.Errorf("linux.mountLabel: %s/%s: %w", m.place, name, err)
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/host"
-	"github.com/kakuri/kakuri/internal/selinux"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/plan"
@@ -270,8 +270,7 @@ func (c *Container) makeFIFOs(label string) error {
 		if label == "" {
 			continue
 		}
-		// A file system that was mounted with a label has none of files.
-		if err := selinux.Label(fmt.Sprintf("/proc/self/fd/%d/%s", c.fd, name), label); err != nil && !errors.Is(err, unix.ENOTSUP) {
+		if err := files.Label(fmt.Sprintf("/proc/self/fd/%d/%s", c.fd, name), label); err != nil {
 			return fmt.Errorf("linux.mountLabel: %s/%s: %w", c.dir, name, err)
 		}
 	}

@@ -22,8 +22,8 @@ func (*World) String() string {
 
 // InWorld gives the facts of a process that the caller has in a network world: root of a user namespace.
 func (f Facts) InWorld() Facts {
+	f.NoSetgroups = f.NoSetgroups || !f.MapsOthers() || len(f.SubGIDs) == 0 // of the caller, who makes the world
 	f.AllIDs, f.Caps = false, abi.CapSet(1)<<(f.LastCap+1)-1
-	f.NoSetgroups = f.NoSetgroups || !f.MapsOthers() || len(f.SubGIDs) == 0
 	return f
 }
 

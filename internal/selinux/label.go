@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,12 +20,6 @@ type Labels struct {
 	Process string
 	File    string
 	Layer   string // of the files of images, which containers read and run; it is not in every policy
-}
-
-// Enabled reports whether the kernel has a policy loaded: selinux(8).
-func Enabled() bool {
-	_, err := os.Stat("/sys/fs/selinux/enforce")
-	return err == nil
 }
 
 // Shared is the label of files that all containers may touch: that of the container's own, without its categories.

@@ -5,34 +5,27 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
 )
 
-// xattr is the extended attribute that a file's label is: xattr(7).
-const xattr = "security.selinux"
-
 // Relabel gives a file, or all of a directory, a label. What is below is a container's, which may change it meanwhile: each name is looked up in the open directory that it
-// is in, no link is followed, and file systems that are mounted below keep theirs. A directory of the machine's own is refused: without its labels the machine does not boot.
-// The error is unix.ENOTSUP for a file system without labels of its own.
+// is in, no link is followed, and file systems that are mounted below keep theirs. What is the machine's own is refused: without its labels the machine does not boot.
+// A file system that was mounted with a label has none of files, and keeps it: that is no error.
 func Relabel(path, label string) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "relabel", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	real, err := os.Readlink(byDescriptor(fd))
-	if err != nil {
-		return err
-	}
-	if machine(real) {
-		return fmt.Errorf("relabel %s: it is the machine's own: name a directory below it", path)
-	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if own, err := machines(fd, &st); err != nil || own {
+		return errors.Join(err, fmt.Errorf("relabel %s: it is the machine's own: name a directory below it", path))
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		if err := below(fd, ".", path, label); err != nil {
@@ -40,7 +33,7 @@ func Relabel(path, label string) error {
 		}
 	}
 	// Last of all: where the directory has the label all that was in it has.
-	if err := set(byDescriptor(fd), label, true); err != nil {
+	if err := unix.Setxattr(byDescriptor(fd), files.LabelXattr, []byte(label), 0); err != nil && err != unix.ENOTSUP {
 		return &os.PathError{Op: "relabel", Path: path, Err: err}
 	}
 	return nil
@@ -48,33 +41,35 @@ func Relabel(path, label string) error {
 
 // RelabelOnce is [Relabel] of a tree that nobody changes, unless that was done already.
 func RelabelOnce(path, label string) error {
-	if has(path, label, true) {
+	if has(path, label) {
 		return nil
 	}
 	return Relabel(path, label)
 }
 
-// Label gives a single file, itself if it is a link, a label.
-func Label(path, label string) error {
-	if err := set(path, label, false); err != nil {
-		return &os.PathError{Op: "label " + label, Path: path, Err: err}
-	}
-	return nil
-}
-
-// machine reports whether a directory is one that a system has of itself.
-func machine(path string) bool {
-	home, _ := os.UserHomeDir()
+// machines reports whether a file is one that a system has of itself, or somebody's home, by whatever name it was opened.
+func machines(fd int, st *unix.Stat_t) (bool, error) {
 	own := []string{
-		"/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/usr/bin", "/usr/lib",
-		"/usr/lib64", "/usr/local", "/usr/sbin", "/usr/share", "/var", "/var/cache", "/var/lib", "/var/log", "/var/spool", "/var/tmp", filepath.Clean(home),
+		"/", "/bin", "/boot", "/dev", "/etc", "/etc/passwd", "/etc/pki", "/etc/shadow", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
+		"/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local", "/usr/sbin", "/usr/share", "/var", "/var/cache", "/var/home", "/var/lib", "/var/log", "/var/spool", "/var/tmp",
+		os.Getenv("HOME"), os.Getenv("SUDO_HOME"),
 	}
-	for _, below := range []string{"/dev", "/proc", "/sys", "/boot"} {
-		if rest, err := filepath.Rel(below, path); err == nil && filepath.IsLocal(rest) {
-			return true
+	for _, name := range own {
+		var o unix.Stat_t
+		if name != "" && unix.Stat(name, &o) == nil && o.Dev == st.Dev && o.Ino == st.Ino {
+			return true, nil
 		}
 	}
-	return slices.Contains(own, path)
+	real, err := os.Readlink(byDescriptor(fd))
+	if err != nil {
+		return false, err
+	}
+	for _, whole := range []string{"/dev", "/proc", "/sys", "/boot"} {
+		if rest, err := filepath.Rel(whole, real); err == nil && filepath.IsLocal(rest) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // below labels what is in a directory; path is its name in errors.
@@ -98,9 +93,9 @@ func below(parent int, name, path, label string) error {
 		if mounted(fd, e.Name()) {
 			continue
 		}
-		err := set(byDescriptor(fd)+"/"+e.Name(), label, false)
+		err := files.Label(byDescriptor(fd)+"/"+e.Name(), label)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return &os.PathError{Op: "relabel", Path: at, Err: err}
+			return fmt.Errorf("%s: %w", at, errors.Unwrap(err))
 		}
 		if e.IsDir() {
 			if err := below(fd, e.Name(), at, label); err != nil {
@@ -124,24 +119,8 @@ func mounted(dir int, name string) bool {
 func byDescriptor(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // has reports whether a file has the label, which the kernel may show with a NUL behind it.
-func has(path, label string, follow bool) bool {
-	get := unix.Lgetxattr
-	if follow {
-		get = unix.Getxattr
-	}
+func has(path, label string) bool {
 	buf := make([]byte, len(label)+1)
-	n, err := get(path, xattr, buf)
+	n, err := unix.Getxattr(path, files.LabelXattr, buf)
 	return err == nil && (string(buf[:n]) == label || string(buf[:n]) == label+"\x00")
-}
-
-// set labels a file unless it has the label.
-func set(path, label string, follow bool) error {
-	if has(path, label, follow) {
-		return nil
-	}
-	put := unix.Lsetxattr
-	if follow {
-		put = unix.Setxattr
-	}
-	return put(path, xattr, []byte(label), 0)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -120,7 +122,7 @@ const given = "system_u:object_r:container_file_t:s0:c1,c2"
 func label(t *testing.T, path string) string {
 	t.Helper()
 	buf := make([]byte, 100)
-	n, err := unix.Lgetxattr(path, xattr, buf)
+	n, err := unix.Lgetxattr(path, files.LabelXattr, buf)
 	if err != nil && err != unix.ENODATA {
 		t.Fatal(path, err)
 	}
@@ -136,6 +138,7 @@ func must(t *testing.T, err error) {
 
 // TestRelabelFollowsNothing: what a container has put into a tree gets a label, and nothing that its links and mounts lead to.
 func TestRelabelFollowsNothing(t *testing.T) {
+	nstest.Root(t)
 	dir, outside := t.TempDir(), t.TempDir()
 	must(t, os.WriteFile(outside+"/file", nil, 0o644))
 	before := label(t, outside+"/file")
@@ -172,6 +175,7 @@ func TestRelabelFollowsNothing(t *testing.T) {
 
 // TestRelabelOnce: a tree whose directory has the label is not walked again, and a single link is labelled itself.
 func TestRelabelOnce(t *testing.T) {
+	nstest.Root(t)
 	dir := t.TempDir()
 	must(t, os.WriteFile(dir+"/a", nil, 0o644))
 	must(t, RelabelOnce(dir, given))
@@ -179,7 +183,7 @@ func TestRelabelOnce(t *testing.T) {
 	must(t, os.Symlink("a", dir+"/link"))
 	before := label(t, dir+"/b")
 	must(t, RelabelOnce(dir, given))
-	must(t, Label(dir+"/link", "u:r:t:s0"))
+	must(t, files.Label(dir+"/link", "u:r:t:s0"))
 	for name, want := range map[string]string{"": given, "/a": given, "/b": before, "/link": "u:r:t:s0"} {
 		if got := label(t, dir+name); got != want {
 			t.Errorf("%s: %q, want %q", name, got, want)
@@ -191,10 +195,9 @@ func TestRelabelOnce(t *testing.T) {
 func TestRelabelOfTheMachine(t *testing.T) {
 	link := t.TempDir() + "/link"
 	must(t, os.Symlink("/usr", link))
-	for _, name := range []string{"/", "/etc", "/usr/", "/usr/../usr", link, "/dev", "/dev/null", "/proc/self", "/sys/kernel", os.Getenv("HOME")} {
-		if name == "" {
-			continue
-		}
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for _, name := range []string{"/", "/etc", "/etc/passwd", "/usr/", "/usr/../usr", link, "/dev", "/dev/null", "/proc/self", "/sys/kernel", home} {
 		if err := Relabel(name, given); err == nil || !strings.Contains(err.Error(), "it is the machine's own") {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -81,6 +81,7 @@ func testPackages() []testPackage {
 	return []testPackage{
 		{path: "./internal/nstest"},
 		{path: "./internal/sandbox"},
+		{path: "./internal/selinux"},
 		{path: "./namespace"},
 		{path: "./host"},
 		{path: "./internal/files"},
