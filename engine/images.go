@@ -65,7 +65,7 @@ func (e *Engine) storage() (*storage.Store, error) {
 	}
 	o := storage.Options{Data: e.data, Run: e.dir, Driver: os.Getenv("KAKURI_STORAGE_DRIVER"), Rootless: !e.host.Privileged()}
 	if host.SELinux() {
-		o.Label = selinux.Layer(selinux.Policy)
+		o.Label = selinux.Here().Layer()
 	}
 	if o.Rootless {
 		var err error

@@ -19,21 +19,28 @@ func (e *Engine) labelsFor(cfg *Config) (selinux.Labels, error) {
 	if err != nil || asked.unlabelled {
 		return selinux.Labels{}, err
 	}
+	plain := !cfg.fromImage() && cfg.Rootfs == ""
 	if len(asked.labels) == 0 {
+		if cfg.Privileged || plain { // who looks after a container, or does not want to be confined
+			return selinux.Labels{}, nil
+		}
 		return e.sharedLabels(cfg), nil
 	}
 	const flag = "--security-opt "
 	if !host.SELinux() {
 		return selinux.Labels{}, fmt.Errorf("%slabel=%s: SELinux is not enabled in this kernel: leave the label out", flag, asked.labels[0])
 	}
-	if !cfg.fromImage() && cfg.Rootfs == "" {
+	if plain {
 		return selinux.Labels{}, fmt.Errorf("%slabel=%s: the image host shows the machine's own files, which keep their labels: take another image", flag, asked.labels[0])
+	}
+	if e.rootless() {
+		return selinux.Labels{}, fmt.Errorf("%slabel=%s: images of an ordinary user have files of other ids, which he may not label: run it as root", flag, asked.labels[0])
 	}
 	list, err := e.listed(ListOptions{All: true})
 	if err != nil {
 		return selinux.Labels{}, err
 	}
-	l, err := selinux.Choose(selinux.Policy, asked.labels, func(level string) bool {
+	l, err := selinux.Here().Choose(asked.labels, func(level string) bool {
 		return slices.ContainsFunc(list, func(c Container) bool { return strings.HasSuffix(c.ProcessLabel, ":"+level) })
 	})
 	if err != nil {
@@ -64,6 +71,9 @@ func (b *builder) label() error {
 	if i := slices.IndexFunc(b.run.Mounts, func(m Mount) bool { return m.Type == "image" }); i >= 0 {
 		return fmt.Errorf("%s: the files of an image that is mounted have no label that the container may read: --security-opt label=disable gives the container none", b.run.Mounts[i].Flag)
 	}
+	if !b.host.SELinux && !host.SELinux() { // facts have it where they were asked for
+		return fmt.Errorf("it was made with the label %s, and SELinux is not enabled in this kernel: boot with it, or make a container without", b.rec.ProcessLabel)
+	}
 	b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel = b.rec.ProcessLabel, b.rec.MountLabel
 	why := "as the container that it shares processes or IPC with"
 	if opts := b.security.labels; len(opts) > 0 {
@@ -80,7 +90,7 @@ func (b *builder) relabel() error {
 	if b.rec.MountLabel == "" {
 		return nil
 	}
-	labels := selinux.Labels{Process: b.rec.ProcessLabel, File: b.rec.MountLabel, Layer: selinux.Layer(selinux.Policy)}
+	labels := selinux.Labels{Process: b.rec.ProcessLabel, File: b.rec.MountLabel, Layer: selinux.Here().Layer()}
 	var errs []error
 	if b.view != nil && labels.Layer != "" {
 		for _, name := range b.view.Sources() {
@@ -99,14 +109,29 @@ func (b *builder) relabel() error {
 		case slices.Contains(mode, "z") || p.Type == "volume":
 			label = labels.Shared()
 		}
-		if label != "" && (p.Type == "volume" || p.Type == "bind") {
-			errs = append(errs, selinux.Relabel(path.Clean(p.Source), label))
+		source, err := path.Clean(p.Source), error(nil)
+		if p.Type == "volume" {
+			source, err = b.volumeSource(p.Name)
 		}
+		if label != "" && err == nil && (p.Type == "volume" || p.Type == "bind") {
+			err = selinux.Relabel(source, label)
+		}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("--security-opt label=: %w", err)
 	}
 	return nil
+}
+
+// volumeSource is the directory of a volume that is mounted, which may be somebody else's.
+func (b *builder) volumeSource(name string) (string, error) {
+	v, err := b.volumes.Get(name)
+	if err != nil {
+		return "", err
+	}
+	s, err := v.Source()
+	return s.Path, err
 }
 
 // labelFile gives a file that the container has mounted its label.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/selinux"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -169,6 +170,9 @@ func (b *builder) confine() error {
 		b.because("process.noNewPrivileges", "--security-opt level=%s", o.level.name)
 	}
 	if o.apparmor != "" {
+		if !host.AppArmor() {
+			return fmt.Errorf("--security-opt apparmor=%s: AppArmor is not enabled in this kernel: leave the profile away", o.apparmor)
+		}
 		b.spec.Process.ApparmorProfile = o.apparmor
 		b.because("process.apparmorProfile", "--security-opt apparmor=%s", o.apparmor)
 	}

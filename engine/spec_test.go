@@ -19,6 +19,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/volume"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -275,7 +276,7 @@ func TestAppArmor(t *testing.T) {
 			t.Errorf("%q: shown as %q", c.opts, r.appArmor())
 		}
 		if c.want != "" && !facts.AppArmor {
-			noSpec(t, r, "process.apparmorProfile: apparmor: config provided but apparmor not supported")
+			noSpec(t, r, "apparmor="+c.want+": AppArmor is not enabled in this kernel")
 			continue
 		}
 		p, err := prepare(t, r)
@@ -311,6 +312,9 @@ func TestLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if l, err := e.labelsFor(&Config{Image: "host", PID: "container:x", SecurityOpt: nil}); err != nil || l.Process != "" {
+		t.Errorf("who looks into another: %+v, %v", l, err)
+	}
 	l, err := e.labelsFor(&Config{Rootfs: "/r", SecurityOpt: []string{"label=type:a_t", "label=disable"}})
 	if err != nil || l.Process+l.File != "" {
 		t.Errorf("none: %+v, %v", l, err)
@@ -319,8 +323,18 @@ func TestLabels(t *testing.T) {
 		t.Errorf("%+v, %v", l, err)
 	}
 	dir := t.TempDir()
-	shared, own, plain, file := dir+"/shared", dir+"/own", dir+"/plain", dir+"/hosts"
-	for _, d := range []string{shared, own, plain} {
+	volumes := volume.Open(dir + "/volumes")
+	v, _, err := volumes.Create(VolumeConfig{Name: "shared"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is mounted of a volume may be another directory.
+	elsewhere := dir + "/elsewhere"
+	if _, _, err := volumes.Create(VolumeConfig{Name: "elsewhere", Options: map[string]string{"type": "none", "o": "bind", "device": elsewhere}}); err != nil {
+		t.Fatal(err)
+	}
+	shared, own, plain, file := v.Dir(), dir+"/own", dir+"/plain", dir+"/hosts"
+	for _, d := range []string{elsewhere, own, plain} {
 		if err := os.Mkdir(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -334,9 +348,13 @@ func TestLabels(t *testing.T) {
 		return strings.TrimRight(string(buf[:max(n, 0)]), "\x00")
 	}
 	before := label(plain)
-	b := &builder{engine: e, run: Config{Rootfs: "/r"}, rec: Record{ProcessLabel: "u:r:a_t:s0:c1,c2", MountLabel: "u:object_r:f_t:s0:c1,c2", Volumes: []MountPoint{
-		{Type: "volume", Source: shared, Destination: "/v"}, {Type: "bind", Source: own, Destination: "/o", Mode: "ro,Z"}, {Type: "bind", Source: plain, Destination: "/p", Mode: "ro"},
+	b := &builder{engine: e, volumes: volumes, run: Config{Rootfs: "/r"}, rec: Record{ProcessLabel: "u:r:a_t:s0:c1,c2", MountLabel: "u:object_r:f_t:s0:c1,c2", Volumes: []MountPoint{
+		{Type: "volume", Name: "shared", Source: shared, Destination: "/v"}, {Type: "volume", Name: "elsewhere", Destination: "/e", Mode: "z"}, {Type: "bind", Source: own, Destination: "/o", Mode: "ro,Z"}, {Type: "bind", Source: plain, Destination: "/p", Mode: "ro"},
 	}}}
+	if err := b.label(); !facts.SELinux && (err == nil || !strings.Contains(err.Error(), "SELinux is not enabled in this kernel")) {
+		t.Errorf("after a boot without: %v", err)
+	}
+	b.host.SELinux = true
 	b.spec, b.opts.Causes = specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}}, map[string]string{}
 	if err := errors.Join(b.label(), b.relabel(), b.labelFile(file)); err != nil {
 		t.Fatal(err)
@@ -344,7 +362,7 @@ func TestLabels(t *testing.T) {
 	if p, m := b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel; p != b.rec.ProcessLabel || m != b.rec.MountLabel {
 		t.Errorf("%q, %q", p, m)
 	}
-	for path, want := range map[string]string{shared: "u:object_r:f_t:s0", own: b.rec.MountLabel, plain: before, file: b.rec.MountLabel} {
+	for path, want := range map[string]string{shared: "u:object_r:f_t:s0", elsewhere: "u:object_r:f_t:s0", own: b.rec.MountLabel, plain: before, file: b.rec.MountLabel} {
 		if got := label(path); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}

@@ -68,9 +68,7 @@ func Read(needs Needs) (plan.Facts, error) {
 		f.Cgroup = cgroups()
 	}
 	if needs.Labels {
-		enabled, err := files.Read("/sys/module/apparmor/parameters/enabled")
-		f.AppArmor = err == nil && strings.HasPrefix(string(enabled), "Y")
-		f.SELinux = SELinux()
+		f.AppArmor, f.SELinux = AppArmor(), SELinux()
 	}
 	var sys unix.Statx_t
 	f.SysCovered = unix.Statx(unix.AT_FDCWD, "/proc/sys", 0, unix.STATX_TYPE, &sys) == nil && sys.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
@@ -92,6 +90,12 @@ func Read(needs Needs) (plan.Facts, error) {
 // rootsOthers are the ids besides its own of root without CAP_SYS_ADMIN, as in a container of another engine, who has all and may map them: the last ones of those that a
 // container of root's gets, far above what user databases hand out.
 var rootsOthers = plan.IDRange{Start: 0x7fff0000, Size: 1 << 16}
+
+// AppArmor reports whether the kernel confines by profiles of AppArmor.
+func AppArmor() bool {
+	enabled, err := files.Read("/sys/module/apparmor/parameters/enabled")
+	return err == nil && strings.HasPrefix(string(enabled), "Y")
+}
 
 // SELinux reports whether the kernel has a policy of SELinux: its file system is there only then, selinux(8).
 func SELinux() bool {

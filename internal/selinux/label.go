@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,8 +13,14 @@ import (
 	"github.com/kakuri/kakuri/internal/files"
 )
 
-// Policy is the directory of SELinux's configuration: selinux_config(5).
-const Policy = "/etc/selinux"
+// A Machine is where SELinux is found.
+type Machine struct {
+	Config string // the directory of its configuration: selinux_config(5)
+	FS     string // its file system, by which the kernel is asked
+}
+
+// Here is this machine.
+func Here() Machine { return Machine{Config: "/etc/selinux", FS: "/sys/fs/selinux"} }
 
 // Labels are what a container has: each is USER:ROLE:TYPE:LEVEL, and empty where it has none.
 type Labels struct {
@@ -50,11 +57,11 @@ func (c context) String() string {
 	return s
 }
 
-// Choose makes the labels of a new container: those that the policy below dir has for containers, with what options say, each KEY:VALUE, user, role, type or level of its
+// Choose makes the labels of a new container: those that the machine's policy has for containers, with what options say, each KEY:VALUE, user, role, type or level of its
 // processes, or filetype, the type of its files; an option that comes later wins. Two categories keep it from other containers where no level is asked for; used tells of
 // a level that another one has.
-func Choose(dir string, options []string, used func(level string) bool) (Labels, error) {
-	base, err := ofPolicy(dir)
+func (m Machine) Choose(options []string, used func(level string) bool) (Labels, error) {
+	base, err := m.policy()
 	if err != nil {
 		return Labels{}, err
 	}
@@ -81,7 +88,16 @@ func Choose(dir string, options []string, used func(level string) bool) (Labels,
 		process.level = unused(process.level, used)
 		file.level = process.level
 	}
-	return Labels{process.String(), file.String(), base.Layer}, nil
+	l := Labels{process.String(), file.String(), base.Layer}
+	for _, label := range []string{l.Process, l.File} {
+		if !m.knows(label) {
+			return Labels{}, fmt.Errorf("label=: the machine's policy of SELinux knows no label %s: distributions have those of containers in a package container-selinux", label)
+		}
+	}
+	if !m.knows(l.Layer) {
+		l.Layer = ""
+	}
+	return l, nil
 }
 
 // ValidOption reports whether a text is one of Choose's options.
@@ -111,18 +127,28 @@ func unused(level string, used func(string) bool) string {
 	}
 }
 
-// Layer is the label that the policy below dir has for files of images, empty for none.
-func Layer(dir string) string {
-	l, err := ofPolicy(dir)
-	if err != nil {
+// Layer is the label that the machine's policy has for files of images, empty for none.
+func (m Machine) Layer() string {
+	l, err := m.policy()
+	if err != nil || !m.knows(l.Layer) {
 		return ""
 	}
 	return l.Layer
 }
 
-// ofPolicy reads what a policy has for containers, in the form of lxc_contexts: `process = "LABEL"`, `file = "LABEL"` and `ro_file = "LABEL"`.
-func ofPolicy(dir string) (l Labels, err error) {
-	config, err := files.Read(filepath.Join(dir, "config"))
+// knows asks the kernel whether a label is one of its policy's: security_check_context(3). Who may not ask finds out when it is used.
+func (m Machine) knows(label string) bool {
+	f, err := os.OpenFile(filepath.Join(m.FS, "context"), os.O_WRONLY, 0)
+	if err == nil {
+		defer f.Close()
+		_, err = f.WriteString(label)
+	}
+	return label != "" && (err == nil || errors.Is(err, fs.ErrPermission))
+}
+
+// policy reads what the machine's policy has for containers, in the form of lxc_contexts: `process = "LABEL"`, `file = "LABEL"` and `ro_file = "LABEL"`.
+func (m Machine) policy() (l Labels, err error) {
+	config, err := files.Read(filepath.Join(m.Config, "config"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return l, err
 	}
@@ -130,7 +156,7 @@ func ofPolicy(dir string) (l Labels, err error) {
 	if kind == "" {
 		kind = "targeted" // as libselinux has it
 	}
-	name := filepath.Join(dir, kind, "contexts", "lxc_contexts")
+	name := filepath.Join(m.Config, kind, "contexts", "lxc_contexts")
 	text, err := files.Read(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, fmt.Errorf("the machine's policy of SELinux says nothing of containers: %w: distributions have that in a package container-selinux", err)

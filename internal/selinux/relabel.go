@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
 	"golang.org/x/sys/unix"
@@ -24,8 +25,10 @@ func Relabel(path, label string) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	if own, err := machines(fd, &st); err != nil || own {
-		return errors.Join(err, fmt.Errorf("relabel %s: it is the machine's own: name a directory below it", path))
+	if own, err := machines(fd, &st); err != nil {
+		return err
+	} else if own {
+		return fmt.Errorf("relabel %s: it is the machine's own, which does not work with a label of containers: mount it without z and Z, or name a directory below it", path)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		if err := below(fd, ".", path, label); err != nil {
@@ -50,9 +53,8 @@ func RelabelOnce(path, label string) error {
 // machines reports whether a file is one that a system has of itself, or somebody's home, by whatever name it was opened.
 func machines(fd int, st *unix.Stat_t) (bool, error) {
 	own := []string{
-		"/", "/bin", "/boot", "/dev", "/etc", "/etc/passwd", "/etc/pki", "/etc/shadow", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys",
-		"/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local", "/usr/sbin", "/usr/share", "/var", "/var/cache", "/var/home", "/var/lib", "/var/log", "/var/spool", "/var/tmp",
-		os.Getenv("HOME"), os.Getenv("SUDO_HOME"),
+		"/", "/bin", "/etc", "/etc/group", "/etc/gshadow", "/etc/passwd", "/etc/shadow", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/root", "/run", "/sbin", "/srv", "/tmp", "/usr/local",
+		"/var", "/var/cache", "/var/home", "/var/lib", "/var/log", "/var/spool", "/var/tmp", os.Getenv("HOME"), os.Getenv("SUDO_HOME"),
 	}
 	for _, name := range own {
 		var o unix.Stat_t
@@ -64,9 +66,12 @@ func machines(fd int, st *unix.Stat_t) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, whole := range []string{"/dev", "/proc", "/sys", "/boot"} {
+	if home := filepath.Dir(real); home == "/home" || home == "/var/home" {
+		return true, nil
+	}
+	for _, whole := range []string{"/boot", "/dev", "/etc/pki", "/etc/ssh", "/proc", "/sys", "/usr"} {
 		if rest, err := filepath.Rel(whole, real); err == nil && filepath.IsLocal(rest) {
-			return true, nil
+			return !strings.HasPrefix(rest, "local/"), nil // /usr/local is the administrator's
 		}
 	}
 	return false, nil

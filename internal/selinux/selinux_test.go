@@ -13,7 +13,7 @@ import (
 )
 
 // policy is a directory of SELinux's configuration; an empty text is no file.
-func policy(t *testing.T, config, contexts string) string {
+func policy(t *testing.T, config, contexts string) Machine {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"config": config, "mine/contexts/lxc_contexts": contexts, "targeted/contexts/lxc_contexts": contexts} {
@@ -27,7 +27,10 @@ func policy(t *testing.T, config, contexts string) string {
 			t.Fatal(err)
 		}
 	}
-	return dir
+	if err := os.WriteFile(dir+"/context", nil, 0o644); err != nil { // the kernel's says no to what it does not know
+		t.Fatal(err)
+	}
+	return Machine{Config: dir, FS: dir}
 }
 
 const contexts = "# of containers\nprocess = \"system_u:system_r:container_t:s0\"\nro_file = \"system_u:object_r:container_ro_file_t:s0\"\nfile = \"system_u:object_r:container_file_t:s0\"\n"
@@ -35,7 +38,7 @@ const contexts = "# of containers\nprocess = \"system_u:system_r:container_t:s0\
 func free(string) bool { return false }
 
 func TestChoose(t *testing.T) {
-	dir := policy(t, "SELINUX=enforcing\n#SELINUXTYPE=other\nSELINUXTYPE=mine\n", contexts)
+	m := policy(t, "SELINUX=enforcing\n#SELINUXTYPE=other\nSELINUXTYPE=mine\n", contexts)
 	for _, c := range []struct {
 		options       string
 		process, file string
@@ -44,8 +47,8 @@ func TestChoose(t *testing.T) {
 		{"type:a_t level:s0:c9 type:b_t", "system_u:system_r:b_t:s0:c9", "system_u:object_r:container_file_t:s0:c9"},
 		{"user:u role:r filetype:f_t level:s1", "u:r:container_t:s1", "u:object_r:f_t:s1"},
 	} {
-		l, err := Choose(dir, strings.Fields(c.options), free)
-		if err != nil || l.Process != c.process || l.File != c.file || l.Layer != Layer(dir) || l.Layer != "system_u:object_r:container_ro_file_t:s0" {
+		l, err := m.Choose(strings.Fields(c.options), free)
+		if err != nil || l.Process != c.process || l.File != c.file || l.Layer != m.Layer() || l.Layer != "system_u:object_r:container_ro_file_t:s0" {
 			t.Errorf("%s: %+v, %v", c.options, l, err)
 		}
 		if want := regexp.MustCompile(`^(\w+:\w+:\w+:s\d).*`).ReplaceAllString(l.File, "$1"); l.Shared() != want {
@@ -53,7 +56,7 @@ func TestChoose(t *testing.T) {
 		}
 	}
 	for _, o := range []string{"", "type", "type:", "type:a:b", "level:a b", "color:red", "user:a\n"} {
-		if l, err := Choose(dir, []string{o}, free); err == nil {
+		if l, err := m.Choose([]string{o}, free); err == nil {
 			t.Errorf("%q: %+v", o, l)
 		}
 	}
@@ -64,9 +67,9 @@ func TestChoose(t *testing.T) {
 
 // TestChosenLevel: two categories keep a container from others, and no level is given twice.
 func TestChosenLevel(t *testing.T) {
-	dir := policy(t, "", contexts) // the policy is "targeted" where nothing else is said
+	m := policy(t, "", contexts) // the policy is "targeted" where nothing else is said
 	var asked []string
-	l, err := Choose(dir, nil, func(level string) bool {
+	l, err := m.Choose(nil, func(level string) bool {
 		asked = append(asked, level)
 		return len(asked) < 3
 	})
@@ -74,15 +77,15 @@ func TestChosenLevel(t *testing.T) {
 		t.Errorf("%+v, %v: asked for %q", l, err, asked)
 	}
 	for range 100 {
-		l, err := Choose(dir, nil, free)
+		l, err := m.Choose(nil, free)
 		var a, b int
 		if _, level, _ := strings.Cut(l.Process, "container_t:"); err != nil || !scan(level, &a, &b) || a >= b || b >= categories {
 			t.Fatalf("%+v, %v", l, err)
 		}
 	}
 	// A policy without levels has no categories.
-	dir = policy(t, "", "process = \"u:r:c_t\"\nfile = \"u:r:f_t\"\n")
-	if l, err := Choose(dir, []string{"type:x_t"}, free); err != nil || l.Process != "u:r:x_t" || l.File != "u:r:f_t" {
+	m = policy(t, "", "process = \"u:r:c_t\"\nfile = \"u:r:f_t\"\n")
+	if l, err := m.Choose([]string{"type:x_t"}, free); err != nil || l.Process != "u:r:x_t" || l.File != "u:r:f_t" {
 		t.Errorf("%+v, %v", l, err)
 	}
 }
@@ -106,13 +109,26 @@ func TestNoPolicy(t *testing.T) {
 		{"SELINUXTYPE=mine\n", "process = \"u:r:t\"\n", "want the lines"},
 		{"SELINUXTYPE=mine\n", "process = \"\"\nfile = x\n", "want the lines"},
 	} {
-		dir := policy(t, c.config, c.contexts)
-		if l, err := Choose(dir, nil, free); err == nil || !strings.Contains(err.Error(), c.want) {
+		m := policy(t, c.config, c.contexts)
+		if l, err := m.Choose(nil, free); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v, %v: want %q", l, err, c.want)
 		}
-		if got := Layer(dir); got != "" {
+		if got := m.Layer(); got != "" {
 			t.Errorf("%q", got)
 		}
+	}
+}
+
+// TestUnknownToPolicy: a label that the kernel's policy does not know is none.
+func TestUnknownToPolicy(t *testing.T) {
+	m := policy(t, "", contexts)
+	m.FS = t.TempDir()
+	must(t, os.Symlink("/dev/full", m.FS+"/context")) // whose writes fail, too
+	if l, err := m.Choose(nil, free); err == nil || !strings.Contains(err.Error(), "knows no label system_u:system_r:container_t:s0:") {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if got := m.Layer(); got != "" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -197,12 +213,12 @@ func TestRelabelOfTheMachine(t *testing.T) {
 	must(t, os.Symlink("/usr", link))
 	home := t.TempDir()
 	t.Setenv("HOME", home)
-	for _, name := range []string{"/", "/etc", "/etc/passwd", "/usr/", "/usr/../usr", link, "/dev", "/dev/null", "/proc/self", "/sys/kernel", home} {
+	for _, name := range []string{"/", "/etc", "/etc/passwd", "/etc/ssh", "/usr/", "/usr/../usr", "/usr/bin/env", link, "/dev", "/dev/null", "/proc/self", "/sys/kernel", home} {
 		if err := Relabel(name, given); err == nil || !strings.Contains(err.Error(), "it is the machine's own") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := Relabel("/no/such", given); err == nil || !os.IsNotExist(err) {
+	if err := Relabel("/usr/local/no/such", given); err == nil || !os.IsNotExist(err) {
 		t.Errorf("%v", err)
 	}
 }
