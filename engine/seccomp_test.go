@@ -90,6 +90,10 @@ func TestProfiles(t *testing.T) {
 		{"socket", []uint64{unix.AF_INET6 | high, unix.SOCK_STREAM, 256 | high}, noproto, noproto, noproto, noproto},
 		{"socket", []uint64{unix.AF_INET6, unix.SOCK_DGRAM, unix.IPPROTO_L2TP}, noproto, noproto, noproto, noproto},
 		{"socket", []uint64{unix.AF_INET, 6, unix.IPPROTO_DCCP}, noproto, noproto, noproto, noproto},
+		{"socket", []uint64{unix.AF_INET, 6, 0}, noproto, noproto, noproto, noproto}, // SOCK_DCCP, whose module has an alias for its type
+		{"socket", []uint64{unix.AF_INET6 | high, 6 | unix.SOCK_CLOEXEC | high, 0}, noproto, noproto, noproto, noproto},
+		{"socket", []uint64{unix.AF_INET, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK, 0}, allow, allow, allow, allow},
+		{"socket", []uint64{unix.AF_UNIX, unix.SOCK_SEQPACKET, 0}, allow, allow, allow, allow},
 		{"socket", []uint64{unix.AF_VSOCK}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG | high}, eperm, eperm, eperm, eperm},

@@ -92,6 +92,12 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 // ipprotoSMC is IPPROTO_SMC of linux/socket.h, since Linux 6.11: a socket of the family SMC by one of IPv4.
 const ipprotoSMC = 256
 
+// DCCP is asked for by its type as well, with the protocol 0.
+const (
+	sockTypeMask = 0xf // SOCK_TYPE_MASK of linux/net.h: the bits above are flags, as SOCK_CLOEXEC
+	sockDCCP     = 6   // SOCK_DCCP
+)
+
 // protocols refuses those of IPv4 and IPv6 whose code the kernel loads for whoever asks for a socket, without a capability, and which attacks were seen to need more often than
 // programs (CVE-2017-6074, 2022-4129). The answer is that of kernels without them. A raw socket may have any number: with the capability for those they are there.
 func (n narrowed) protocols() []specs.LinuxSyscall {
@@ -101,8 +107,11 @@ func (n narrowed) protocols() []specs.LinuxSyscall {
 	errno := uint(abi.EPROTONOSUPPORT)
 	var rules []specs.LinuxSyscall
 	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
-		for _, protocol := range []uint64{unix.IPPROTO_DCCP, unix.IPPROTO_L2TP, ipprotoSMC} {
-			rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(0, family), masked(2, protocol)}})
+		for _, what := range []specs.LinuxSeccompArg{
+			masked(2, unix.IPPROTO_DCCP), masked(2, unix.IPPROTO_L2TP), masked(2, ipprotoSMC),
+			{Index: 1, Value: sockTypeMask, ValueTwo: sockDCCP, Op: specs.OpMaskedEqual},
+		} {
+			rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(0, family), what}})
 		}
 	}
 	return rules
