@@ -71,6 +71,7 @@ func TestProfiles(t *testing.T) {
 		einval  = abi.SeccompRetErrno | uint32(abi.EINVAL)
 		eio     = abi.SeccompRetErrno | uint32(abi.EIO)
 		noproto = abi.SeccompRetErrno | uint32(abi.EPROTONOSUPPORT)
+		nopair  = abi.SeccompRetErrno | uint32(abi.EOPNOTSUPP)
 	)
 	high := uint64(1) << 32 // a bit that the kernel does not read
 	for _, c := range []struct {
@@ -94,6 +95,10 @@ func TestProfiles(t *testing.T) {
 		{"socket", []uint64{unix.AF_INET6 | high, 6 | unix.SOCK_CLOEXEC | high, 0}, noproto, noproto, noproto, noproto},
 		{"socket", []uint64{unix.AF_INET, unix.SOCK_DGRAM | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK, 0}, allow, allow, allow, allow},
 		{"socket", []uint64{unix.AF_UNIX, unix.SOCK_SEQPACKET, 0}, allow, allow, allow, allow},
+		{"socketpair", []uint64{unix.AF_UNIX | high, unix.SOCK_SEQPACKET, 0}, allow, allow, allow, allow},
+		{"socketpair", []uint64{unix.AF_INET, 6, 0}, nopair, nopair, nopair, nopair}, // two sockets are made, and code is loaded for them, before there is found to be no pair
+		{"socketpair", []uint64{unix.AF_INET6 | high, unix.SOCK_DGRAM, unix.IPPROTO_L2TP}, nopair, nopair, nopair, nopair},
+		{"socketpair", []uint64{unix.AF_ALG, unix.SOCK_SEQPACKET, 0}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_VSOCK}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_ALG | high}, eperm, eperm, eperm, eperm},

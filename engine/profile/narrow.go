@@ -33,6 +33,7 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSec
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: absent, Action: specs.ActErrno, ErrnoRet: &enosys})
 	}
 	out.Syscalls = append(out.Syscalls, n.sockets()...)
+	out.Syscalls = append(out.Syscalls, pairs()...)
 	out.Syscalls = append(out.Syscalls, n.disciplines()...)
 	// TIOCSTI and TIOCLINUX push characters into a terminal, as if a person had typed
 	// them. The answer is that of a kernel with dev.tty.legacy_tiocsti off.
@@ -85,6 +86,17 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 	if n.caps.Has(abi.CapNetAdmin) || n.caps.Has(abi.CapNetRaw) {
 		allow(masked(0, unix.AF_PACKET))
 		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_NETFILTER))
+	}
+	return rules
+}
+
+// pairs allows the one family that has pairs of sockets and may be opened. The kernel makes two sockets first, and loads what those need, before it finds that others have no
+// pairs: of IPv4 and IPv6 it is answered at once as it would be in the end.
+func pairs() []specs.LinuxSyscall {
+	errno := uint(abi.EOPNOTSUPP)
+	rules := []specs.LinuxSyscall{{Names: []string{"socketpair"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{masked(0, unix.AF_UNIX)}}}
+	for _, family := range []uint64{unix.AF_INET, unix.AF_INET6} {
+		rules = append(rules, specs.LinuxSyscall{Names: []string{"socketpair"}, Action: specs.ActErrno, ErrnoRet: &errno, Args: []specs.LinuxSeccompArg{masked(0, family)}})
 	}
 	return rules
 }
@@ -167,7 +179,7 @@ func debugging() []string {
 // withheld reports whether the profile takes a call from Docker's allow list that is not absent.
 func (n narrowed) withheld(call string) bool {
 	switch call {
-	case "socket", "socketcall", "ioctl", "setsockopt":
+	case "socket", "socketpair", "socketcall", "ioctl", "setsockopt":
 		return true // allowed by family, request and option above
 	case "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "keyctl", "add_key", "request_key", "vmsplice":
 		return !n.caps.Has(abi.CapSysPtrace) && !n.caps.Has(abi.CapSysAdmin)
