@@ -105,7 +105,11 @@ func sensors(sys string) (list []string) {
 	entries, _ := files.List(sys + name) // few virtual machines have any
 	for _, e := range entries {
 		if to, err := os.Readlink(sys + name + "/" + e); err == nil {
-			if dir := path.Dir(path.Join("/sys"+name, to)); path.Base(dir) == "hwmon" && !slices.Contains(list, dir) {
+			dir := path.Join("/sys"+name, to)
+			if up := path.Dir(dir); path.Base(up) == "hwmon" { // not so below what has a class itself, as nvme's
+				dir = up
+			}
+			if !slices.Contains(list, dir) {
 				list = append(list, dir)
 			}
 		}

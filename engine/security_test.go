@@ -439,14 +439,14 @@ func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
 	if got != "[/sys/devices/system/cpu/cpu0/thermal_throttle /sys/devices/system/cpu/cpu1/thermal_throttle]" || thermalThrottle(nstest.Dir(t)) != nil {
 		t.Error(got)
 	}
-	for _, at := range []string{"platform/coretemp.0/hwmon/hwmon1", "pci0000:00/0000:00:18.3/hwmon/hwmon2", "pci0000:00/0000:00:18.3/hwmon/hwmon3"} {
+	for _, at := range []string{"platform/coretemp.0/hwmon/hwmon1", "pci0000:00/0000:00:18.3/hwmon/hwmon2", "pci0000:00/0000:00:18.3/hwmon/hwmon3", "pci0000:00/0000:00:1d.0/nvme/nvme0/hwmon4"} {
 		link := filepath.Join(sys, "class/hwmon", filepath.Base(at))
 		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink("../../devices/"+at, link)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got = fmt.Sprint(sensors(sys))
-	if got != "[/sys/devices/pci0000:00/0000:00:18.3/hwmon /sys/devices/platform/coretemp.0/hwmon]" || sensors(nstest.Dir(t)) != nil {
+	if got != "[/sys/devices/pci0000:00/0000:00:18.3/hwmon /sys/devices/pci0000:00/0000:00:1d.0/nvme/nvme0/hwmon4 /sys/devices/platform/coretemp.0/hwmon]" || sensors(nstest.Dir(t)) != nil {
 		t.Error(got)
 	}
 }
