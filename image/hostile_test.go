@@ -8,8 +8,10 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -185,7 +187,7 @@ func TestImportOfHostileServer(t *testing.T) {
 		}
 	}
 
-	check := sourceClient().CheckRedirect
+	check := sourceClient(http.ProxyFromEnvironment).CheckRedirect
 	request := func(url string) *http.Request { return httptest.NewRequest(http.MethodGet, url, nil) }
 	if err := check(request("http://a/"), []*http.Request{request("https://a/"), request("https://b/")}); err == nil {
 		t.Error("from https to http")
@@ -197,6 +199,62 @@ func TestImportOfHostileServer(t *testing.T) {
 		before := slices.Repeat([]*http.Request{request("http://a/")}, redirects)
 		if err := check(request("http://b/"), before); (err == nil) != (redirects == maxRedirects) {
 			t.Errorf("%d redirects: %v", redirects, err)
+		}
+	}
+}
+
+// TestImportByProxy: a proxy may be as near as it likes, however its name is written, and lets nobody behind it send us nearer than the network that is everybody's.
+func TestImportByProxy(t *testing.T) {
+	nstest.Loopback(t)
+	near := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "near") }))
+	defer near.Close()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/lead" {
+			http.Redirect(w, r, near.URL, http.StatusFound)
+			return
+		}
+		_, _ = io.WriteString(w, "far")
+	}))
+	defer proxy.Close()
+	_, port, _ := net.SplitHostPort(proxy.Listener.Addr().String())
+	client := sourceClient(func(q *http.Request) (*url.URL, error) {
+		if q.URL.Hostname() == "127.0.0.1" { // as ProxyFromEnvironment does
+			return nil, nil
+		}
+		return &url.URL{Scheme: "http", Host: "LocalHost:" + port}, nil
+	})
+	r, err := client.Get("http://far.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(r.Body); string(body) != "far" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	r.Body.Close()
+	if r, err := client.Get("http://far.example/lead"); err == nil || !strings.Contains(err.Error(), "127.0.0.1 is nearer to this machine than the server that sent us there") {
+		t.Errorf("to loopback: %v", err)
+		if err == nil {
+			r.Body.Close()
+		}
+	}
+}
+
+// TestImportOfRebound: the name that was typed is not reached nearer once its server has sent us back to it, when its addresses are others.
+func TestImportOfRebound(t *testing.T) {
+	nstest.Loopback(t)
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	l := &lead{}
+	for i, want := range []string{"", "", "127.0.0.1 is nearer to this machine than the server that sent us there"} {
+		if i == 2 {
+			l.near = public // as where the name had led elsewhere before
+		}
+		c, err := l.dial(t.Context(), "tcp", server.Listener.Addr().String())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d: %v, want %q", i, err, want)
+		}
+		if err == nil {
+			c.Close()
 		}
 	}
 }

@@ -176,7 +176,7 @@ func OpenURL(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := sourceClient().Do(q)
+	r, err := sourceClient(http.ProxyFromEnvironment).Do(q)
 	if err != nil {
 		return nil, err
 	}
@@ -187,56 +187,64 @@ func OpenURL(ctx context.Context, name string) (io.ReadCloser, error) {
 	return r.Body, nil
 }
 
-// A lead knows which connections of a client are to what was typed, or to a proxy of the caller's, and how near those are.
+// A lead is the way to what was typed, and to where that leads: directly or by a proxy of the caller's, which is apart, as it is reached wherever it is and says nothing of how near
+// the servers are. Which of the two a request goes is asked for each, as [http.Transport] does.
 type lead struct {
+	proxy           func(*http.Request) (*url.URL, error)
+	direct, proxied *http.Transport
+
 	mu    sync.Mutex
-	meant map[string]bool // HOST:PORT
-	near  nearness
+	begun bool     // what comes now is where we were sent
+	near  nearness // how near what was typed is; by a proxy nobody knows, and it is public
 }
 
-// proxy is [http.ProxyFromEnvironment].
-func (l *lead) proxy(q *http.Request) (*url.URL, error) {
-	u, err := http.ProxyFromEnvironment(q)
-	if u != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.meant[canonicalHost(u)] = true
+// RoundTrip is [http.RoundTripper]'s.
+func (l *lead) RoundTrip(q *http.Request) (*http.Response, error) {
+	u, err := l.proxy(q)
+	if err != nil {
+		return nil, err
 	}
-	return u, err
+	if u == nil {
+		return l.direct.RoundTrip(q)
+	}
+	l.mu.Lock()
+	l.begun = true
+	l.mu.Unlock()
+	return l.proxied.RoundTrip(q)
 }
 
-// dial connects to what was typed, which is the first that is asked for, wherever that is, and to others where they are no nearer.
+// dial connects to what was typed, which is the first that is asked for, wherever that is, and to others where they are no nearer. The same name later may be at another address.
 func (l *lead) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	l.mu.Lock()
-	meant := len(l.meant) == 0 || l.meant[address]
-	if meant {
-		l.meant[address] = true
-	}
+	typed := !l.begun
+	l.begun = true
 	d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
-	if !meant {
+	if !typed {
 		d.Control = noNearer(l.near, "the server")
 	}
 	l.mu.Unlock()
 	c, err := d.DialContext(ctx, network, address)
-	if err != nil || !meant {
+	if err != nil || !typed {
 		return c, err
 	}
 	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.near = max(l.near, nearnessOf(a.Addr()))
+		l.near = nearnessOf(a.Addr())
 	}
 	return c, nil
 }
 
-func sourceClient() *http.Client {
-	l := &lead{meant: map[string]bool{}}
+func sourceClient(proxy func(*http.Request) (*url.URL, error)) *http.Client {
+	l := &lead{proxy: proxy}
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Proxy, t.DialContext = l.proxy, l.dial
 	t.DisableCompression = true
 	t.ResponseHeaderTimeout = time.Minute
 	t.MaxResponseHeaderBytes = 64 << 10
-	return &http.Client{Transport: t, CheckRedirect: func(next *http.Request, before []*http.Request) error {
+	l.proxied, l.direct = t, t.Clone()
+	l.proxied.Proxy = proxy
+	l.direct.Proxy, l.direct.DialContext = nil, l.dial
+	return &http.Client{Transport: l, CheckRedirect: func(next *http.Request, before []*http.Request) error {
 		if before[0].URL.Scheme == "https" {
 			if err := keepsTLS(next.URL); err != nil {
 				return err
