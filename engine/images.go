@@ -114,7 +114,7 @@ func (e *Engine) Images() (*image.Store, error) {
 		return nil, err
 	}
 	dir := filepath.Join(e.data, "images")
-	s, err := image.Open(image.Options{Dir: dir, Layers: keeper{layers, dir}, InUse: e.layersInUse, UserAgent: "kakuri", Tell: e.tellImage})
+	s, err := image.Open(image.Options{Dir: dir, Layers: keeper{layers, dir}, InUse: e.layersInUse, UserAgent: "kakuri", Tell: e.tellImage, Warn: e.warn})
 	if err == nil {
 		e.stores.images = s
 	}

@@ -76,6 +76,11 @@ func (n *network) rules() (*Settings, error) {
 			return nil, err
 		}
 		n.settings = s
+		for _, left := range s.leftOut {
+			if n.o.Warn != nil {
+				n.o.Warn(fmt.Sprintf("settings are left out: %v", left))
+			}
+		}
 	}
 	return n.settings, nil
 }

@@ -53,6 +53,7 @@ type Settings struct {
 	KeepBlobs bool `json:"keepBlobs"`
 
 	prefixes []prefix // of containers' registries.conf
+	leftOut  []error  // files of these that are there, and are nobody's to trust
 }
 
 // A Registry is what settings say of one host.
@@ -114,8 +115,12 @@ func readSettings(etc, home, config string) (*Settings, error) {
 	s := &Settings{}
 	certs := []string{filepath.Join(etc, "containers/certs.d"), filepath.Join(etc, "docker/certs.d")}
 	for _, name := range []string{"containers/certs.d", "docker/certs.d"} {
-		if own := filepath.Join(config, name); config != "" && os.Geteuid() != 0 && files.Trusted(own) {
-			certs = append(certs, own)
+		if own := filepath.Join(config, name); config != "" && os.Geteuid() != 0 {
+			if err := files.Trusted(own); err == nil {
+				certs = append(certs, own)
+			} else {
+				s.leaveOut(err)
+			}
 		}
 	}
 	for _, dir := range certs {
@@ -127,6 +132,7 @@ func readSettings(etc, home, config string) (*Settings, error) {
 			read = files.ReadTrusted
 		}
 		raw, err := read(src.path)
+		s.leaveOut(err)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !strings.Contains(src.path, "kakuri") {
 			continue
 		}
@@ -138,6 +144,13 @@ func readSettings(etc, home, config string) (*Settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// leaveOut keeps why a file that is there does not count.
+func (s *Settings) leaveOut(err error) {
+	if errors.As(err, new(*files.UntrustedError)) {
+		s.leftOut = append(s.leftOut, err)
+	}
 }
 
 // edit changes what is said of a host.

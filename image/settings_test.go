@@ -117,20 +117,26 @@ func TestForeignSettings(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		plant func(file string) error
-		read  bool
+		left  string // why it is not read
 	}{
-		{"one's own", func(string) error { return nil }, true},
-		{"one's own, in another's directory", func(file string) error { return os.Chown(filepath.Dir(file), 65534, 65534) }, true},
-		{"one's own, behind a link", func(file string) error { return errors.Join(os.Rename(file, file+"2"), os.Symlink(file+"2", file)) }, true},
-		{"a group's", func(file string) error { return os.Chmod(file, 0o664) }, true},
-		{"another's", func(file string) error { return os.Chown(file, 65534, 65534) }, false},
+		{"one's own", func(string) error { return nil }, ""},
+		{"one's own, in another's directory", func(file string) error { return os.Chown(filepath.Dir(file), 65534, 65534) }, ""},
+		{"one's own, behind a link", func(file string) error { return errors.Join(os.Rename(file, file+"2"), os.Symlink(file+"2", file)) }, ""},
+		{"a group's", func(file string) error { return os.Chmod(file, 0o664) }, ""},
+		{"another's", func(file string) error { return os.Chown(file, 65534, 65534) }, "it is the user 65534's"},
 		{"another's, behind a link", func(file string) error {
 			return errors.Join(os.Rename(file, file+"2"), os.Chown(file+"2", 65534, 65534), os.Symlink(file+"2", file))
-		}, false},
-		{"everybody's", func(file string) error { return os.Chmod(file, 0o602) }, false},
+		}, "it is the user 65534's"},
+		{"root's, behind another's link", func(file string) error {
+			return errors.Join(os.Rename(file, file+"2"), os.Symlink(file+"2", file), os.Lchown(file, 65534, 65534))
+		}, "a link of the user 65534"},
+		{"root's, behind a link of one's own and another's", func(file string) error {
+			return errors.Join(os.Rename(file, file+"2"), os.Symlink("../kakuri/between", file), os.Symlink(file+"2", filepath.Dir(file)+"/between"), os.Lchown(filepath.Dir(file)+"/between", 65534, 65534))
+		}, "a link of the user 65534"},
+		{"everybody's", func(file string) error { return os.Chmod(file, 0o602) }, "everybody may write to it"},
 		{"another's FIFO", func(file string) error {
 			return errors.Join(os.Remove(file), mkfifo(file), os.Chown(file, 65534, 65534))
-		}, false},
+		}, "it is the user 65534's"},
 	} {
 		config := t.TempDir()
 		file := filepath.Join(config, "kakuri/registries.json")
@@ -141,9 +147,33 @@ func TestForeignSettings(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", test.name, err)
 		}
-		if s.insecure("planted.lan") != test.read {
-			t.Errorf("%s: read: %v", test.name, !test.read)
+		if s.insecure("planted.lan") != (test.left == "") {
+			t.Errorf("%s: read: %v", test.name, test.left != "")
 		}
+		if left := errors.Join(s.leftOut...); (left == nil) != (test.left == "") || left != nil && (!strings.Contains(left.Error(), test.left) || !strings.Contains(left.Error(), file)) {
+			t.Errorf("%s: left out: %v, want %q", test.name, left, test.left)
+		}
+	}
+}
+
+// TestLeftOutSettings: a store tells once which settings do not count, and does what it is asked without.
+func TestLeftOutSettings(t *testing.T) {
+	nstest.Root(t)
+	config := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", config)
+	file := filepath.Join(config, "kakuri/registries.json")
+	if err := errors.Join(os.Mkdir(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("{"), 0o600), os.Chmod(file, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	n := &network{o: &Options{Warn: func(s string) { told = append(told, s) }}}
+	for range 2 {
+		if _, err := n.rules(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(told) != 1 || told[0] != "settings are left out: "+file+": everybody may write to it: chmod o-w it" {
+		t.Errorf("%q", told)
 	}
 }
 

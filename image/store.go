@@ -37,6 +37,8 @@ type Options struct {
 	Verify Verifier
 	// InUse lists the diffIDs that containers need, so that a sweep leaves them though no image has them.
 	InUse func() ([]digest.Digest, error)
+	// Warn, when set, is told in a line which files of settings are there and do not count, once.
+	Warn func(text string)
 	// UserAgent is told to registries.
 	UserAgent string
 	// Tell is told what was done to an image, in the words of Docker's events: pull, push, tag, untag, delete, load, save, import. id is the

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -162,29 +164,107 @@ func own(fd int) (kind uint32) {
 	return st.Mode & unix.S_IFMT
 }
 
+// An UntrustedError is a file, or a directory, that [ReadTrusted] and [Trusted] leave out. It is [fs.ErrNotExist], so that who has the right to make one has nobody's command fail.
+type UntrustedError struct{ Path, Why string }
+
+func (e *UntrustedError) Error() string { return e.Path + ": " + e.Why }
+
+// Is reports that the file counts as none.
+func (e *UntrustedError) Is(target error) bool { return target == fs.ErrNotExist }
+
 // ReadTrusted is [Read] of a file that says whom to trust, below a directory that the caller's surroundings name: it has to be the caller's or root's, and not everybody's to
-// write to. Otherwise it is as if there were none, as with [ReadOwn]; but links are followed, and a group may write, as people have their own files.
+// write to. Otherwise it is an [UntrustedError]; but links are followed that are the caller's or root's as well, and a group may write, as people have their own files.
 func ReadTrusted(name string) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	to, err := followTrusted(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Open(to, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW, 0)
+	if err == unix.ELOOP {
+		return nil, &UntrustedError{name, "it is exchanged while it is read"}
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || !trusted(&st) {
-		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ENOENT}
+	if err := untrusted(fd, name); err != nil {
+		return nil, err
 	}
 	return readOpen(fd, name)
 }
 
-// Trusted reports whether a path leads to what [ReadTrusted] would take, or to a directory in which it would.
-func Trusted(name string) bool {
-	var st unix.Stat_t
-	return unix.Stat(name, &st) == nil && trusted(&st)
+// Trusted says why a path does not lead to what [ReadTrusted] would take, or to a directory in which it would.
+func Trusted(name string) error {
+	to, err := followTrusted(name)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open(to, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	return untrusted(fd, name)
 }
 
-func trusted(st *unix.Stat_t) bool {
-	return (st.Uid == 0 || int(st.Uid) == unix.Geteuid()) && st.Mode&0o002 == 0
+// maxLinks is how many links the kernel follows.
+const maxLinks = 40
+
+// followTrusted is the name at the end of the links that are at a path. One of another user's may lead to what is root's and was never meant for this.
+func followTrusted(name string) (string, error) {
+	at := name
+	for range maxLinks {
+		to, err := trustedLink(at, name)
+		if err != nil || to == "" {
+			return at, err
+		}
+		if !filepath.IsAbs(to) {
+			to = at[:strings.LastIndexByte(at, '/')+1] + to // not cleaned: ".." is the kernel's to follow
+		}
+		at = to
+	}
+	return "", &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
+}
+
+// trustedLink is what a link has, or empty where there is none but another file.
+func trustedLink(at, name string) (string, error) {
+	fd, err := unix.Open(at, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", err
+	}
+	if err := untrusted(fd, name); err != nil {
+		return "", err
+	}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", &os.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return string(buf[:n]), nil
+}
+
+// untrusted says why what is open is not the caller's or root's, or may be written to by everybody, as is not meant by the mode of a link.
+func untrusted(fd int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	link := st.Mode&unix.S_IFMT == unix.S_IFLNK
+	switch {
+	case st.Uid == 0 || int(st.Uid) == unix.Geteuid():
+		if link || st.Mode&0o002 == 0 {
+			return nil
+		}
+		return &UntrustedError{name, "everybody may write to it: chmod o-w it"}
+	case link:
+		return &UntrustedError{name, fmt.Sprintf("it is, or leads to, a link of the user %d, and has to be the caller's or root's", st.Uid)}
+	}
+	return &UntrustedError{name, fmt.Sprintf("it is the user %d's, and has to be the caller's or root's", st.Uid)}
 }
 
 // OwnDir reports whether a path is a directory, and no link, of the caller's, with none of these rights for others.
