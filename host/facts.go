@@ -79,7 +79,16 @@ func Read(needs Needs) (plan.Facts, error) {
 	if !f.Privileged() {
 		f.NewUIDMap, f.NewGIDMap = program("newuidmap"), program("newgidmap")
 		f.SubUIDs, f.SubGIDs = subordinate("/etc/subuid"), subordinate("/etc/subgid")
-		if f.AllIDs && f.MapsIDs() && len(f.SubUIDs)+len(f.SubGIDs) == 0 {
+		switch {
+		case !f.MapsIDs():
+		case !f.AllIDs:
+			// Root of a user namespace has nobody else's ids mapped. The files may be those of another one: the machine's, or an image's.
+			gidMap, err := files.Read("/proc/self/gid_map")
+			if err != nil {
+				return f, err
+			}
+			f.SubUIDs, f.SubGIDs = mapped(f.SubUIDs, string(idMap)), mapped(f.SubGIDs, string(gidMap))
+		case len(f.SubUIDs)+len(f.SubGIDs) == 0:
 			f.SubUIDs = []plan.IDRange{rootsOthers}
 			f.SubGIDs = f.SubUIDs
 		}
@@ -174,6 +183,23 @@ func InUserNamespace() bool {
 func allIDs(idMap string) bool {
 	f := strings.Fields(idMap)
 	return len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295"
+}
+
+// mapped are the parts of ranges that a uid_map or gid_map has: user_namespaces(7).
+func mapped(ranges []plan.IDRange, idMap string) (list []plan.IDRange) {
+	for _, r := range ranges {
+		for line := range strings.Lines(idMap) {
+			var inside, outside, size uint64
+			if n, _ := fmt.Sscan(line, &inside, &outside, &size); n != 3 {
+				continue
+			}
+			start, end := max(uint64(r.Start), inside), min(uint64(r.Start)+uint64(r.Size), inside+size)
+			if start < end {
+				list = append(list, plan.IDRange{Start: uint32(start), Size: uint32(end - start)})
+			}
+		}
+	}
+	return list
 }
 
 // program finds a helper where systems install them. PATH is the caller's, and a

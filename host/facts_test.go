@@ -192,21 +192,54 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestReadUserNamespace: root of a user namespace with one id has all capabilities, and neither all ids nor setgroups(2).
+// TestMapped: of the ranges of ids that root of a user namespace is given, there are those that it has.
+func TestMapped(t *testing.T) {
+	r := func(start, size uint32) plan.IDRange { return plan.IDRange{Start: start, Size: size} }
+	for _, test := range []struct {
+		what, idMap  string
+		ranges, want []plan.IDRange
+	}{
+		{"one id", "         0       1000          1\n", []plan.IDRange{r(100000, 65536)}, nil},
+		{"all of it", "0 1000 1\n1 100000 65536\n", []plan.IDRange{r(1, 1000), r(65536, 1)}, []plan.IDRange{r(1, 1000), r(65536, 1)}},
+		{"its beginning", "0 100000 65536\n", []plan.IDRange{r(65535, 10)}, []plan.IDRange{r(65535, 1)}},
+		{"its end", "100 100000 10\n", []plan.IDRange{r(0, 101)}, []plan.IDRange{r(100, 1)}},
+		{"its middle", "5 1 2\n", []plan.IDRange{r(1, 65535)}, []plan.IDRange{r(5, 2)}},
+		{"two parts", "10 1 2\n20 50 5\n", []plan.IDRange{r(11, 10), r(24, 9)}, []plan.IDRange{r(11, 1), r(20, 1), r(24, 1)}},
+		{"beside it", "10 1 2\n", []plan.IDRange{r(8, 2), r(12, 5)}, nil},
+		{"the last ids", "0 0 4294967295\n", []plan.IDRange{r(4294967290, 6)}, []plan.IDRange{r(4294967290, 5)}},
+		{"no map", "", []plan.IDRange{r(1, 2)}, nil},
+		{"no ranges", "0 0 4294967295\n", nil, nil},
+	} {
+		if got := mapped(test.ranges, test.idMap); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.what, got, test.want)
+		}
+	}
+}
+
+// TestReadUserNamespace: root of a user namespace with one id has all capabilities, and neither all ids nor setgroups(2), nor the ids that are root's in /etc/subuid: those
+// may be the machine's.
 func TestReadUserNamespace(t *testing.T) {
 	const inside = "KAKURI_TEST_INSIDE"
 	if os.Getenv(inside) == "" {
 		c := exec.Command("/proc/self/exe", "-test.run=^TestReadUserNamespace$", "-test.v")
 		c.Env = append(os.Environ(), inside+"=1")
 		id := func(n int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: n, Size: 1}} }
-		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid())}
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid())}
 		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestReadUserNamespace") {
 			t.Errorf("%v\n%s", err, out)
 		}
 		return
 	}
+	if err := unix.Mount("tmpfs", "/etc", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/etc/subuid", "/etc/subgid"} {
+		if err := os.WriteFile(name, []byte("0:100000:65536\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	f, err := Read(Needs{})
-	if err != nil || f.UID != 0 || f.AllIDs || f.Privileged() || !f.MapsIDs() || !f.NoSetgroups {
+	if err != nil || f.UID != 0 || f.AllIDs || f.Privileged() || !f.MapsIDs() || !f.NoSetgroups || f.SubUIDs != nil || f.SubGIDs != nil {
 		t.Errorf("%+v %v", f, err)
 	}
 }
