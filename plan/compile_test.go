@@ -992,6 +992,24 @@ func TestJoinedGroups(t *testing.T) {
 	}
 }
 
+// TestWorldGroups: setgroups(2) is denied in a network world whose maker has one group, as who has no helpers does, and not in one whose maker has more: it is the maker who counts, and
+// not root of the world, who may map ids by itself.
+func TestWorldGroups(t *testing.T) {
+	host := userFacts()
+	host.SubUIDs, host.SubGIDs = []IDRange{{Start: 100000, Size: 65536}}, []IDRange{{Start: 100000, Size: 65536}}
+	if !host.InWorld().NoSetgroups {
+		t.Error("without helpers it is not denied")
+	}
+	host.NewUIDMap, host.NewGIDMap = "/usr/bin/newuidmap", "/usr/bin/newgidmap"
+	if host.InWorld().NoSetgroups {
+		t.Error("with helpers it is denied")
+	}
+	host.SubGIDs = nil
+	if !host.InWorld().NoSetgroups {
+		t.Error("with helpers and no range it is not denied")
+	}
+}
+
 // TestMaskedTwice: a path that is named again has one cover.
 func TestMaskedTwice(t *testing.T) {
 	text := config(`"root":{"path":"/"}`, `"linux":{"namespaces":[{"type":"mount"}],"maskedPaths":["/proc/kcore","/sys/firmware","/proc/kcore"]}`)
