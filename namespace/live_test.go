@@ -366,6 +366,46 @@ func TestLivePIDs(t *testing.T) {
 	}
 }
 
+// TestLiveWithin: what the kernel says of who is below whom is what the reader makes of /proc.
+func TestLiveWithin(t *testing.T) {
+	cmd, _ := start(t, "pids 2", namespaces(syscall.CLONE_NEWPID), 3)
+	s := readAll(t, Options{})
+	processes := []*Process{s.Self, s.Process(cmd.Process.Pid)}
+	for range 2 {
+		p := processes[len(processes)-1]
+		processes = append(processes, s.Find(p.In(abi.NSPID), childOf(s, p)))
+	}
+	open := func(p *Process, typ abi.Namespace) *os.File {
+		t.Helper()
+		f, err := Open(nil, p.PID, typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for i, p := range processes {
+		f := open(p, abi.NSPID)
+		for j, q := range processes {
+			outer := open(q, abi.NSPID)
+			got, read := Within(f, outer), p.In(abi.NSPID).Within(q.In(abi.NSPID))
+			if want := i >= j; got != want || read != want {
+				t.Errorf("level %d is within level %d: %v, by the reader %v", i, j, got, read)
+			}
+			outer.Close()
+		}
+		f.Close()
+	}
+	own, user := open(s.Self, abi.NSPID), open(s.Self, abi.NSUser)
+	defer own.Close()
+	if Within(own, user) || Within(user, own) || !Within(user, user) {
+		t.Error("a namespace is within one of another type, or a user namespace not within itself")
+	}
+	user.Close()
+	if Within(own, user) || Within(user, own) { // and nothing stays open: see TestMain
+		t.Error("what is closed is within something")
+	}
+}
+
 // childOf returns the pid that p's only child has in p's own namespace.
 func childOf(s *System, p *Process) int {
 	for _, c := range s.Processes {

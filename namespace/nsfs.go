@@ -142,27 +142,26 @@ func Identify(f *os.File) (abi.Namespace, uint64, error) {
 	return t, st.Ino, nil
 }
 
-// Within reports whether the open pid or user namespace f is outer or below it. It is false where the reader may not know.
+// Within reports whether the open pid or user namespace f is outer or below it, by NS_GET_PARENT: ioctl_nsfs(2). It is false where the reader may not know, which is beyond its
+// own namespace. [Namespace.Within] is the same for what was read before.
 func Within(f, outer *os.File) bool {
-	var at nsFile
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err == nil {
-		at, err = newNSFD(fd)
-	}
-	var st unix.Stat_t
-	if err != nil || unix.Fstat(int(outer.Fd()), &st) != nil {
+	var own, up unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &own) != nil || unix.Fstat(int(outer.Fd()), &up) != nil {
 		return false
 	}
-	for at.inode() != st.Ino {
-		above, err := at.ask(parent)
-		at.close()
-		if err != nil {
-			return false
-		}
-		at = above
+	return within(&nsFD{fd: int(f.Fd()), stat: own}, up.Ino)
+}
+
+func within(f nsFile, outer uint64) bool {
+	if f.inode() == outer {
+		return true
 	}
-	at.close()
-	return true
+	above, err := f.ask(parent)
+	if err != nil {
+		return false
+	}
+	defer above.close()
+	return within(above, outer)
 }
 
 // PIDInside returns the pid that the pid namespace ns has for the reader's process pid,

@@ -62,14 +62,7 @@ func (n *Namespace) Path() []*Namespace {
 }
 
 // Within tells whether n is outer or below it.
-func (n *Namespace) Within(outer *Namespace) bool {
-	for ; n != nil; n = n.Parent {
-		if n == outer {
-			return true
-		}
-	}
-	return false
-}
+func (n *Namespace) Within(outer *Namespace) bool { return slices.Contains(n.Path(), outer) }
 
 // A PIDAt is the pid that a process has in one pid namespace.
 type PIDAt struct {
