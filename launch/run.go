@@ -57,7 +57,7 @@ type Options struct {
 	// Terminal, when set, is called just before Start with the master side of the
 	// container's new terminal, on which nothing has been written yet.
 	Terminal func(master int) error
-	// Stuck, when set, is asked now and then while nothing comes from the container's side, such as whether its process stands still in a frozen control group. An error
+	// Stuck, when set, is asked every half second (stopTime) in which nothing comes from the container's side, such as whether its process stands still in a frozen control group. An error
 	// ends the launch.
 	Stuck func(pid int) error
 	// Killed, when set, is called for each process of a failed launch that was sent SIGKILL, before its end is waited for: with version 1 of control groups one that is
