@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -109,12 +110,91 @@ func TestNoWritesKept(t *testing.T) {
 			}
 		})
 	}
+	// What there is too little of just now says nothing about the file system.
+	for call, errno := range map[uint32]unix.Errno{unix.SYS_FSOPEN: unix.ENODEV, unix.SYS_FSCONFIG: unix.ENOMEM, unix.SYS_FSMOUNT: unix.EMFILE, unix.SYS_SYMLINKAT: unix.ENOSPC} {
+		nstest.Refuse(t, call, errno, func() {
+			_, err := v.NewUpper(Upper{ID: "c"})
+			if !errors.Is(err, errno) || !strings.Contains(err.Error(), data) || strings.Contains(err.Error(), "mount another") {
+				t.Errorf("%v: %v", errno, err)
+			}
+		})
+	}
 	left, err := os.ReadDir(s.path(dirsDir)) // where the layers are as well, with the driver of that name
 	if left = slices.DeleteFunc(left, func(e os.DirEntry) bool { return !strings.HasPrefix(e.Name(), tempPrefix) }); err != nil || len(left) > 0 {
 		t.Errorf("left are %v, %v", left, err)
 	}
 	if _, err := v.NewUpper(Upper{ID: "c"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// onTmpfs is an empty directory on a tmpfs of its own.
+func onTmpfs(t *testing.T, options string) string {
+	t.Helper()
+	dir := nstest.Dir(t)
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// TestWritesOnTmpfs: tmpfs keeps what a container writes, also before Linux 6.6, where it has no user attributes: no more is missing than a removed directory that is made anew.
+func TestWritesOnTmpfs(t *testing.T) {
+	nstest.Root(t)
+	if err := openIn(t, onTmpfs(t, "")).tryUpper(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTrialWithoutRoom: a file system without room for the trial is not taken for one that keeps nothing.
+func TestTrialWithoutRoom(t *testing.T) {
+	nstest.Root(t)
+	data := onTmpfs(t, "nr_inodes=1000")
+	s := openIn(t, data)
+	if err := s.tryUpper(); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(data, &st); err != nil {
+		t.Fatal(err)
+	}
+	for n := st.Files - st.Ffree; ; n++ {
+		if err := unix.Mount("", data, "", unix.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", n)); err != nil {
+			t.Fatal(err)
+		}
+		err := s.tryUpper()
+		if err == nil {
+			break
+		}
+		if errors.As(err, new(unkeptError)) || n > 1000 {
+			t.Fatalf("with %d inodes: %v", n, err)
+		}
+	}
+}
+
+// TestTrialAsContainers: the trial's overlay has its marks where a container's has them.
+func TestTrialAsContainers(t *testing.T) {
+	nstest.Root(t)
+	s := openIn(t, nstest.Dir(t))
+	dir, err := s.trialDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.discardDir(dir)
+	if err := unix.Setxattr(dir.name, "user.x", nil, 0); err == unix.EOPNOTSUPP {
+		t.Skip("needs a file system with user attributes")
+	}
+	m, err := layOver(dir.name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(m)
+	if err := remakeOver(fmt.Sprintf("/proc/self/fd/%d", m)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Getxattr(dir.name+"/upper/dir", "user.overlay.opaque", nil); err != nil {
+		t.Errorf("a directory that was made anew has no mark: %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -102,36 +103,60 @@ func (s *Store) trialDir() (*tempDir, error) {
 }
 
 // tryUpper is the same for root, by a mount that is attached nowhere: of the file systems that an overlay takes its upper directory on, not all do what it asks of them then, as NFS and 9p.
+// That a directory is made anew is not asked for: where the file system has no user attributes, as tmpfs before Linux 6.6, a container does without that, since root has no other driver.
 func (s *Store) tryUpper() error {
 	dir, err := s.trialDir()
 	if err != nil {
 		return err
 	}
 	defer s.discardDir(dir)
+	m, err := layOver(dir.name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(m)
+	return unkept(writeOver(fmt.Sprintf("/proc/self/fd/%d", m)))
+}
+
+// layOver mounts the overlay of a [Store.trialDir] as the plan mounts a container's.
+func layOver(dir string) (mount int, err error) {
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
-		return os.NewSyscallError("fsopen overlay", err)
+		return -1, os.NewSyscallError("fsopen overlay", err)
 	}
 	defer unix.Close(fd)
 	for _, d := range []string{"lower", "upper", "work"} {
-		f, err := os.Open(filepath.Join(dir.name, d))
+		f, err := os.Open(filepath.Join(dir, d))
 		if err != nil {
-			return err
+			return -1, err
 		}
 		defer f.Close()
 		if err := unix.FsconfigSetString(fd, d+"dir", fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err != nil {
-			return os.NewSyscallError("fsconfig overlay "+d+"dir", err)
+			return -1, unkept(os.NewSyscallError("fsconfig overlay "+d+"dir", err)) // since Linux 6.5 it is looked at here
 		}
 	}
+	if err := unix.FsconfigSetFlag(fd, "userxattr"); err != nil {
+		return -1, os.NewSyscallError("fsconfig overlay userxattr", err)
+	}
 	if err := unix.FsconfigCreate(fd); err != nil {
-		return os.NewSyscallError("mount overlay", err)
+		return -1, unkept(os.NewSyscallError("mount overlay", err))
 	}
-	m, err := unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, 0)
-	if err != nil {
-		return os.NewSyscallError("fsmount overlay", err)
+	mount, err = unix.Fsmount(fd, unix.FSMOUNT_CLOEXEC, 0)
+	return mount, os.NewSyscallError("fsmount overlay", err)
+}
+
+// An unkeptError is why a file system keeps nothing that a container writes.
+type unkeptError struct{ error }
+
+func (e unkeptError) Unwrap() error { return e.error }
+
+// unkept tells that of an error of the overlay's, if it is one of what the file system cannot do, and not of what there is too little of just then.
+func unkept(err error) error {
+	var errno unix.Errno
+	if err == nil || errors.As(err, &errno) && !slices.Contains([]unix.Errno{unix.EINVAL, unix.EIO, unix.EOPNOTSUPP, unix.EPERM, unix.ENODATA}, errno) {
+		return err
 	}
-	defer unix.Close(m)
-	return writeOver(fmt.Sprintf("/proc/self/fd/%d", m))
+	return unkeptError{err}
 }
 
 // tryIn is the part of [Store.tryOverlay] in namespaces of its own.
@@ -142,12 +167,15 @@ func tryIn(dir string) error {
 	if err := unix.Mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work,userxattr"); err != nil {
 		return fmt.Errorf("mount overlay: %w", err)
 	}
-	return writeOver("merged")
+	if err := writeOver("merged"); err != nil {
+		return err
+	}
+	return remakeOver("merged")
 }
 
-// writeOver changes a view of [Store.trialDir] in all the ways that need a mark, and looks at what there is then.
+// writeOver changes files of a view of [Store.trialDir] in all the ways that need a mark, and looks at what there is then.
 func writeOver(merged string) error {
-	// A file is copied up, one is hidden, a link is made, and a directory takes the place of another.
+	// One is copied up, one is hidden, and a link is made.
 	if err := os.WriteFile(merged+"/kept", []byte("upper"), 0); err != nil {
 		return err
 	}
@@ -157,24 +185,31 @@ func writeOver(merged string) error {
 	if err := os.Symlink("kept", merged+"/link"); err != nil {
 		return err
 	}
+	if err := holds(merged, 3); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(merged + "/kept")
+	if err == nil && string(data) != "upper" {
+		err = fmt.Errorf("a file that was written reads %q", data)
+	}
+	return err
+}
+
+// remakeOver has a directory take the place of another, which is marked by an attribute.
+func remakeOver(merged string) error {
 	if err := os.RemoveAll(merged + "/dir"); err != nil {
 		return err
 	}
 	if err := os.Mkdir(merged+"/dir", 0o755); err != nil {
 		return err
 	}
-	for name, want := range map[string]int{"": 3, "/dir": 0} {
-		list, err := os.ReadDir(merged + name)
-		if err != nil {
-			return err
-		}
-		if len(list) != want {
-			return fmt.Errorf("%s has %d files instead of %d", merged+name, len(list), want)
-		}
-	}
-	data, err := os.ReadFile(merged + "/kept")
-	if err == nil && string(data) != "upper" {
-		err = fmt.Errorf("a file that was written reads %q", data)
+	return holds(merged+"/dir", 0)
+}
+
+func holds(dir string, want int) error {
+	list, err := os.ReadDir(dir)
+	if err == nil && len(list) != want {
+		err = fmt.Errorf("%s has %d files instead of %d", dir, len(list), want)
 	}
 	return err
 }

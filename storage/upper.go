@@ -67,8 +67,11 @@ func (v *View) NewUpper(u Upper) (_ string, err error) {
 		return "", err
 	}
 	if !s.o.Rootless && v.fuse == "" {
-		if err := s.remembered("upper", s.tryUpper); err != nil {
+		switch err := s.remembered("upper", s.tryUpper); {
+		case errors.As(err, new(unkeptError)):
 			return "", fmt.Errorf("the file system of %s keeps nothing that a container writes: the kernel lays an overlay over it no further than: %w: mount another one there (ext4, xfs, btrfs), or run it with --read-only", s.o.Data, err)
+		case err != nil:
+			return "", fmt.Errorf("try whether %s keeps what a container writes: %w", s.o.Data, err)
 		}
 	}
 	dir := s.path(kind, u.ID)
