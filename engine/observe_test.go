@@ -355,6 +355,77 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+// TestHealthFrozen: a check that finds the container's control group frozen on its way into it is not one that failed, as none is made of a container that is paused.
+func TestHealthFrozen(t *testing.T) {
+	nstest.Root(t)
+	h, err := cgroup.Detect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, root := open(t), nstest.RootFS(t)
+	cfg := asleep(root)
+	cfg.Health = &Health{Test: []string{"CMD", "true"}, Interval: 10 * time.Millisecond, Retries: 1}
+	c := started(t, e, cfg)
+	last := func() time.Time { // when the last check that was passed began
+		i, err := e.Inspect(c.ID)
+		if err != nil || i.State.Health == nil || len(i.State.Health.Log) == 0 {
+			return time.Time{}
+		}
+		r := i.State.Health.Log[len(i.State.Health.Log)-1]
+		if r.ExitCode != 0 {
+			t.Fatalf("%+v", r)
+		}
+		return r.Start
+	}
+	nstest.Until(t, "it is well", func() bool { return !last().IsZero() })
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, mark, file, frozen, thawed := "/sys/fs/cgroup", "0::", "cgroup.freeze", "1", "0"
+	if !h.Unified() {
+		dir, mark, file, frozen, thawed = "/sys/fs/cgroup/freezer", ":freezer:", "freezer.state", "FROZEN", "THAWED"
+	}
+	_, group, _ := strings.Cut(string(groups), mark)
+	group, _, _ = strings.Cut(group, "\n")
+	dir += group
+	set := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(dir+"/"+file, []byte(text), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer os.WriteFile(dir+"/"+file, []byte(thawed), 0)
+	more := func() bool { // than the first process
+		pids, err := os.ReadFile(dir + "/cgroup.procs")
+		return err == nil && len(strings.Fields(string(pids))) > 1
+	}
+	// A check whose process comes no further than into the control group is given up, and its process ends. One that has come to its command waits.
+	nstest.Until(t, "a check is given up", func() bool {
+		for n := 0; !more(); n++ {
+			if n == 100000 {
+				return false
+			}
+		}
+		set(frozen)
+		defer set(thawed)
+		for range 150 {
+			if !more() {
+				return true
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return false
+	})
+	thaw := time.Now()
+	nstest.Until(t, "another check is passed", func() bool { return last().After(thaw) })
+	told := 0
+	e.Events(context.Background(), EventOptions{Since: c.Created, Until: time.Now(), Filters: Filters{"event": {"health_status: unhealthy"}}}, func(Event) error { told++; return nil })
+	if told > 0 {
+		t.Errorf("it was not well %d times", told)
+	}
+}
+
 // TestHealthTimeout: a check that hangs is ended, and is none that was passed.
 func TestHealthTimeout(t *testing.T) {
 	nstest.Root(t)

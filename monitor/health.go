@@ -237,7 +237,11 @@ func (m *monitor) probe(h *HealthCheck) (code int, output string, err error) {
 	begin := time.AfterFunc(h.Timeout, cancel) // what is in the container may stop the process before it is the command
 	proc, err := c.LaunchExec(ctx, process, o, oci.Launch{Stdio: [3]*os.File{null, theirs, theirs}})
 	theirs.Close()
-	if !begin.Stop() && err != nil {
+	stopped := begin.Stop()
+	if errors.Is(err, oci.ErrPaused) { // since the look above, as by a commit
+		return 0, "", errNotNow
+	}
+	if !stopped && err != nil {
 		return 0, "", fmt.Errorf("Health check exceeded timeout (%v): its process did not start", h.Timeout)
 	}
 	if err != nil {
