@@ -214,6 +214,9 @@ func TestRelabelOfTheMachine(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	for _, name := range []string{"/", "/etc", "/etc/passwd", "/etc/ssh", "/usr/", "/usr/../usr", "/usr/bin/env", link, "/dev", "/dev/null", "/proc/self", "/sys/kernel", home} {
+		if _, err := os.Stat(name); err != nil && name == "/etc/ssh" {
+			continue // a machine without
+		}
 		if err := Relabel(name, given); err == nil || !strings.Contains(err.Error(), "it is the machine's own") {
 			t.Errorf("%s: %v", name, err)
 		}
