@@ -15,12 +15,12 @@ import (
 // labelsFor are the labels of SELinux of a new container: those that --security-opt label= asks for, else those of the container whose processes it shares, which it
 // could not signal under others. Without either there are none, as with a Docker that was not told to give any.
 func (e *Engine) labelsFor(cfg *Config) (selinux.Labels, error) {
-	asked, err := parseSecurityOpt(cfg.SecurityOpt)
-	if err != nil || asked.unlabelled {
-		return selinux.Labels{}, err
+	asked, disabled := cfg.labels()
+	if disabled {
+		return selinux.Labels{}, nil
 	}
 	plain := !cfg.fromImage() && cfg.Rootfs == ""
-	if len(asked.labels) == 0 {
+	if len(asked) == 0 {
 		if cfg.Privileged || plain { // who looks after a container, or does not want to be confined
 			return selinux.Labels{}, nil
 		}
@@ -28,19 +28,19 @@ func (e *Engine) labelsFor(cfg *Config) (selinux.Labels, error) {
 	}
 	const flag = "--security-opt "
 	if !host.SELinux() {
-		return selinux.Labels{}, fmt.Errorf("%slabel=%s: SELinux is not enabled in this kernel: leave the label out", flag, asked.labels[0])
+		return selinux.Labels{}, fmt.Errorf("%slabel=%s: SELinux is not enabled in this kernel: leave the label out", flag, asked[0])
 	}
 	if plain {
-		return selinux.Labels{}, fmt.Errorf("%slabel=%s: the image host shows the machine's own files, which keep their labels: take another image", flag, asked.labels[0])
+		return selinux.Labels{}, fmt.Errorf("%slabel=%s: the image host shows the machine's own files, which keep their labels: take another image", flag, asked[0])
 	}
 	if e.rootless() {
-		return selinux.Labels{}, fmt.Errorf("%slabel=%s: images of an ordinary user have files of other ids, which he may not label: run it as root", flag, asked.labels[0])
+		return selinux.Labels{}, fmt.Errorf("%slabel=%s: images of an ordinary user have files of other ids, which he may not label: run it as root", flag, asked[0])
 	}
 	list, err := e.listed(ListOptions{All: true})
 	if err != nil {
 		return selinux.Labels{}, err
 	}
-	l, err := selinux.Here().Choose(asked.labels, func(level string) bool {
+	l, err := selinux.Here().Choose(asked, func(level string) bool {
 		return slices.ContainsFunc(list, func(c Container) bool { return strings.HasSuffix(c.ProcessLabel, ":"+level) })
 	})
 	if err != nil {
@@ -76,7 +76,7 @@ func (b *builder) label() error {
 	}
 	b.spec.Process.SelinuxLabel, b.spec.Linux.MountLabel = b.rec.ProcessLabel, b.rec.MountLabel
 	why := "as the container that it shares processes or IPC with"
-	if opts := b.security.labels; len(opts) > 0 {
+	if opts, _ := b.run.labels(); len(opts) > 0 {
 		why = "--security-opt label=" + strings.Join(opts, " --security-opt label=")
 	}
 	b.because("process.selinuxLabel", "%s", why)
@@ -90,33 +90,28 @@ func (b *builder) relabel() error {
 	if b.rec.MountLabel == "" {
 		return nil
 	}
-	labels := selinux.Labels{Process: b.rec.ProcessLabel, File: b.rec.MountLabel, Layer: selinux.Here().Layer()}
+	own := selinux.Labels{File: b.rec.MountLabel}
 	var errs []error
-	if b.view != nil && labels.Layer != "" {
+	if layer := selinux.Here().Layer(); b.view != nil && layer != "" {
 		for _, name := range b.view.Sources() {
-			errs = append(errs, selinux.RelabelOnce(name, labels.Layer))
+			errs = append(errs, selinux.RelabelOnce(name, layer))
 		}
 	}
 	if r := b.opts.Root; r != nil && r.Layers != nil && r.Layers.Upper != "" {
-		errs = append(errs, files.Label(path.Join(r.Layers.Upper, "upper"), labels.File)) // what is written has it from there
+		errs = append(errs, files.Label(path.Join(r.Layers.Upper, "upper"), own.File)) // what is written has it from there
 	}
 	for _, p := range b.rec.Volumes {
 		mode := strings.Split(p.Mode, ",")
-		label := ""
+		label := own.Shared()
+		if slices.Contains(mode, "Z") {
+			label = own.File
+		}
 		switch {
-		case slices.Contains(mode, "Z"):
-			label = labels.File
-		case slices.Contains(mode, "z") || p.Type == "volume":
-			label = labels.Shared()
+		case p.Type == "volume":
+			errs = append(errs, b.relabelVolume(p.Name, label))
+		case p.Type == "bind" && (slices.Contains(mode, "z") || slices.Contains(mode, "Z")):
+			errs = append(errs, selinux.Relabel(path.Clean(p.Source), label))
 		}
-		source, err := path.Clean(p.Source), error(nil)
-		if p.Type == "volume" {
-			source, err = b.volumeSource(p.Name)
-		}
-		if label != "" && err == nil && (p.Type == "volume" || p.Type == "bind") {
-			err = selinux.Relabel(source, label)
-		}
-		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("--security-opt label=: %w", err)
@@ -124,14 +119,17 @@ func (b *builder) relabel() error {
 	return nil
 }
 
-// volumeSource is the directory of a volume that is mounted, which may be somebody else's.
-func (b *builder) volumeSource(name string) (string, error) {
+// relabelVolume labels what is mounted of a volume, which may be somebody else's directory.
+func (b *builder) relabelVolume(name, label string) error {
 	v, err := b.volumes.Get(name)
 	if err != nil {
-		return "", err
+		return err
 	}
 	s, err := v.Source()
-	return s.Path, err
+	if err != nil {
+		return err
+	}
+	return selinux.Relabel(s.Path, label)
 }
 
 // labelFile gives a file that the container has mounted its label.

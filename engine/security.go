@@ -173,12 +173,12 @@ func (b *builder) confine() error {
 	if o.noNewPrivs == nil {
 		b.because("process.noNewPrivileges", "--security-opt level=%s", o.level.name)
 	}
-	if o.apparmor != "" {
+	if profile := b.run.appArmor(); profile != "" && profile != "unconfined" {
 		if !host.AppArmor() {
-			return fmt.Errorf("--security-opt apparmor=%s: AppArmor is not enabled in this kernel: leave the profile away", o.apparmor)
+			return fmt.Errorf("--security-opt apparmor=%s: AppArmor is not enabled in this kernel: leave the profile away", profile)
 		}
-		b.spec.Process.ApparmorProfile = o.apparmor
-		b.because("process.apparmorProfile", "--security-opt apparmor=%s", o.apparmor)
+		b.spec.Process.ApparmorProfile = profile
+		b.because("process.apparmorProfile", "--security-opt apparmor=%s", profile)
 	}
 	if err := b.label(); err != nil {
 		return err
@@ -301,10 +301,6 @@ type securityOpts struct {
 	file, text string // or a profile of the user's own
 	explain    bool   // tell what the filter refuses
 	cgroups    bool   // root inside may divide its control group
-	apparmor   string // the name of a profile that is loaded; empty is none
-
-	labels     []string // of SELinux, each KEY:VALUE
-	unlabelled bool     // label=disable
 }
 
 // cutSecurityOpt splits KEY=VALUE, and KEY:VALUE, which is Docker's older form.
@@ -324,6 +320,20 @@ func (c *Config) appArmor() string {
 		}
 	}
 	return profile
+}
+
+// labels are the parts of a label of SELinux that --security-opt asks for, each KEY:VALUE; with disabled none is to be given.
+func (c *Config) labels() (parts []string, disabled bool) {
+	for _, s := range c.SecurityOpt {
+		switch key, value, _ := cutSecurityOpt(s); {
+		case key != "label":
+		case value == "disable":
+			parts, disabled = nil, true
+		case selinux.ValidOption(value):
+			parts, disabled = append(parts, value), false
+		}
+	}
+	return parts, disabled
 }
 
 func parseSecurityOpt(list []string) (securityOpts, error) {
@@ -355,14 +365,8 @@ func parseSecurityOpt(list []string) (securityOpts, error) {
 				return o, fmt.Errorf("--security-opt %s: %w", s, err)
 			}
 			o.seccomp, o.file, o.text = "", value, text
-		case key == "apparmor" && value == "unconfined":
-			o.apparmor = ""
-		case key == "apparmor" && value != "":
-			o.apparmor = value
-		case key == "label" && value == "disable":
-			o.labels, o.unlabelled = nil, true
-		case key == "label" && selinux.ValidOption(value):
-			o.labels, o.unlabelled = append(o.labels, value), false
+		case key == "apparmor" && value != "": // see [Config.appArmor]
+		case key == "label" && (value == "disable" || selinux.ValidOption(value)): // see [Config.labels]
 		default:
 			return o, fmt.Errorf("--security-opt %s: unknown; there are level=default|docker|strict, no-new-privileges, apparmor=PROFILE|unconfined, label=disable|user:USER|role:ROLE|type:TYPE|level:LEVEL|filetype:TYPE, seccomp=FILE|%s|explain, systempaths=unconfined, writable-cgroups", s, strings.Join(profiles(), "|"))
 		}

@@ -298,14 +298,18 @@ func TestAppArmor(t *testing.T) {
 func TestLabels(t *testing.T) {
 	nstest.Root(t)
 	e := &Engine{dir: filepath.Join(t.TempDir(), "none"), data: filepath.Join(t.TempDir(), "none"), network: "none", host: rootFacts()}
-	for opts, want := range map[string]securityOpts{
+	for opts, want := range map[string]struct {
+		labels     []string
+		unlabelled bool
+	}{
 		"label=type:a_t label:level:s0:c1,c2":       {labels: []string{"type:a_t", "level:s0:c1,c2"}},
 		"label=disable label=type:a_t":              {labels: []string{"type:a_t"}},
 		"label=type:a_t label=user:u label=disable": {unlabelled: true},
 	} {
-		o, err := parseSecurityOpt(strings.Fields(opts))
-		if err != nil || !slices.Equal(o.labels, want.labels) || o.unlabelled != want.unlabelled {
-			t.Errorf("%s: %q, %t, %v", opts, o.labels, o.unlabelled, err)
+		_, err := parseSecurityOpt(strings.Fields(opts))
+		labels, unlabelled := (&Config{SecurityOpt: strings.Fields(opts)}).labels()
+		if err != nil || !slices.Equal(labels, want.labels) || unlabelled != want.unlabelled {
+			t.Errorf("%s: %q, %t, %v", opts, labels, unlabelled, err)
 		}
 	}
 	facts, err := host.Read(host.Needs{Labels: true})
