@@ -557,7 +557,7 @@ func (b *builder) writeNetworks(dir string) error {
 	if len(b.wires) == 0 {
 		return ignoreMissing(os.Remove(dir + "/networks.json"))
 	}
-	n := monitor.Networks{Data: b.engine.data, Resolver: b.names.resolver, Servers: b.names.servers, Egress: b.opts.Network.Egress}
+	n := monitor.Networks{Data: b.engine.data, Resolver: b.names.resolver, Servers: b.names.servers, Links: b.names.links, World: b.engine.rootless(), Egress: b.opts.Network.Egress}
 	for _, w := range b.wires {
 		if w.network.Name == netdb.DefaultName {
 			continue // nobody is known by name there
@@ -579,5 +579,6 @@ func membership(w *wire) monitor.Membership {
 type naming struct {
 	resolver bool // kakuri's own
 	servers  []dns.Server
+	links    bool   // systemd-resolved says which of them is asked for a name
 	conf     []byte // resolv.conf
 }

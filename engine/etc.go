@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/monitor"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
@@ -208,16 +209,17 @@ func (b *builder) resolveNames() error {
 	if len(b.wires) > 0 && b.needsResolver(&conf) {
 		for _, s := range conf.servers {
 			if s.Host = !asked; s.Host && b.engine.rootless() {
-				s = inWorld(s)
+				s = monitor.InWorld(s)
 			}
 			// What was asked for is asked from inside, where nothing leads out: there it may be at home.
 			if asked || !b.isolated() {
 				b.names.servers = append(b.names.servers, s)
 			}
 		}
+		b.names.links = conf.links && len(b.names.servers) > 0
 		b.names.resolver, b.opts.Network.Resolver = true, &plan.Resolver{}
 		conf.servers = []server{{Addr: plan.ResolverAddr()}}
-		if !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		if b.named() && !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 			conf.options = append(slices.Clone(conf.options), "ndots:0")
 		}
 	}
@@ -227,13 +229,8 @@ func (b *builder) resolveNames() error {
 
 // hostResolv is whom the host asks: behind the stub of systemd-resolved its servers.
 func hostResolv() resolv {
-	host := uplink.ParseResolv(hostFile("/etc/resolv.conf"))
-	if host.Stub() {
-		if real := uplink.ParseResolv(hostFile("/run/systemd/resolve/resolv.conf")); len(real.Servers) > 0 {
-			host = real
-		}
-	}
-	conf := resolv{search: host.Search, options: host.Options}
+	host, links := uplink.ParseResolv(hostFile(uplink.ResolvConf)).Behind(hostFile)
+	conf := resolv{search: host.Search, options: host.Options, links: links}
 	for _, s := range host.Asked() {
 		conf.servers = append(conf.servers, server{Addr: s.Addr, Scope: s.Device})
 	}
@@ -243,7 +240,7 @@ func hostResolv() resolv {
 // changeResolv puts what was asked for in the place of what the host has.
 func (b *builder) changeResolv(conf *resolv) error {
 	if len(b.run.DNS) > 0 {
-		conf.servers = nil
+		conf.servers, conf.links = nil, false
 		for _, text := range b.run.DNS {
 			a, err := netip.ParseAddr(text)
 			if err != nil {
@@ -266,11 +263,25 @@ func (b *builder) changeResolv(conf *resolv) error {
 	return nil
 }
 
-// needsResolver reports whether 127.0.0.11 is to answer: for the names of a network, for servers that are reached from the host only, or because of
-// what may be reached.
+// needsResolver reports whether 127.0.0.11 is to answer: for the names of a network, for servers that are reached from the host only, where it depends on the name which one is asked, or
+// because of what may be reached.
 func (b *builder) needsResolver(conf *resolv) bool {
-	return len(b.run.Egress) > 0 || slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.Name != netdb.DefaultName }) ||
-		slices.ContainsFunc(conf.servers, func(s server) bool { return s.Addr.IsLoopback() || s.Scope != 0 })
+	return b.named() ||
+		slices.ContainsFunc(conf.servers, func(s server) bool { return s.Addr.IsLoopback() || s.Scope != 0 }) || conf.links && severalLinks(conf.servers)
+}
+
+func severalLinks(servers []server) bool {
+	var list []netip.Addr
+	for _, s := range servers {
+		list = append(list, s.Addr)
+	}
+	return network.SeveralResolved(list)
+}
+
+// named reports whether there are names that no other server has, or limits to what is asked for. Then those without a dot are asked for as they are; else search
+// domains come first, as on the machine.
+func (b *builder) named() bool {
+	return len(b.run.Egress) > 0 || slices.ContainsFunc(b.wires, func(w *wire) bool { return w.network.Name != netdb.DefaultName })
 }
 
 // isolated reports whether all networks of the container are internal: what is outside is not to be asked either.
@@ -283,16 +294,9 @@ type server = dns.Server
 // A resolv becomes a container's resolv.conf(5).
 type resolv struct {
 	servers []server
+	links   bool // systemd-resolved knows which of them is asked for a name
 	search  []string
 	options []string
-}
-
-// inWorld is how an ordinary user's monitor, which is in his network world, asks a server of the machine.
-func inWorld(s server) server {
-	if a, ok := (uplink.NameServer{Addr: s.Addr, Device: s.Scope}).Inside(); ok {
-		s.Addr, s.Scope = a, 0
-	}
-	return s
 }
 
 // text is it as a file.

@@ -257,11 +257,57 @@ func TestNoServers(t *testing.T) {
 	if err := b.resolveNames(); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := string(b.names.conf), "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n"; got != want {
+	// The network has no names, so those without a dot are of the search domain first, as on the machine.
+	if got, want := string(b.names.conf), "nameserver 127.0.0.11\nsearch example.org\n"; got != want {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 	if s := b.names.servers; len(s) != 1 || s[0].Addr.String() != "127.0.0.1" || !s[0].Host {
 		t.Errorf("asked are %v", s)
+	}
+}
+
+// TestResolvedLinks: behind the stub of systemd-resolved the servers that are asked depend on the name, of which the monitor has to know. A container that is on the default
+// network alone asks the machine's only ones itself.
+func TestResolvedLinks(t *testing.T) {
+	nstest.Root(t)
+	nstest.ResolvConf(t, "nameserver 127.0.0.53\noptions edns0 trust-ad\n")
+	const resolved = "/run/systemd/resolve"
+	write := func(name, text string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(resolved+name), 0o755), os.WriteFile(resolved+name, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
+	write("/resolv.conf", "nameserver 192.0.2.1\nsearch home.example\n")
+	e := open(t)
+	of := func(network string, ask ...string) naming {
+		t.Helper()
+		b := builder{engine: e, run: Config{Network: network, DNS: ask}, opts: plan.Options{Network: &plan.Network{}}, wires: []*wire{{network: netdb.Network{Name: network}}}}
+		if err := b.resolveNames(); err != nil {
+			t.Fatal(err)
+		}
+		return b.names
+	}
+	own := "nameserver 127.0.0.11\nsearch home.example\n"
+	for _, vpn := range []bool{false, true} {
+		if vpn {
+			write("/netif/2", "SERVERS=192.0.2.1\n")
+			write("/netif/3", "SERVERS=10.9.0.53\nDOMAINS=~corp.example\n")
+		}
+		n, want := of(netdb.DefaultName), "nameserver 192.0.2.1\nsearch home.example\n"
+		if vpn {
+			want = own
+		}
+		if string(n.conf) != want || n.resolver != vpn || n.links != vpn {
+			t.Errorf("VPN %v: %q, by us %v, by links %v; want %q", vpn, n.conf, n.resolver, n.links, want)
+		}
+		if n := of("front"); string(n.conf) != own+"options ndots:0\n" || !n.links {
+			t.Errorf("VPN %v, on a network: %q, by links %v", vpn, n.conf, n.links)
+		}
+		if n := of("front", "192.0.2.7"); n.links || len(n.servers) != 1 {
+			t.Errorf("VPN %v, with --dns: by links %v, of %v", vpn, n.links, n.servers)
+		}
 	}
 }
 

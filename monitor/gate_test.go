@@ -221,7 +221,7 @@ func testGate(t *testing.T) {
 	if err := os.Remove(dir + "/networks.json"); err != nil {
 		t.Fatal(err)
 	}
-	if n.Gate() != nil || len(n.Servers()) > 0 {
+	if n.Gate() != nil || len(serversOf(n)) > 0 {
 		t.Error("without its file, others are asked")
 	}
 }
@@ -241,8 +241,8 @@ func TestGateOfUnreadable(t *testing.T) {
 	t.Cleanup(n.close)
 	limited := func(what string) {
 		t.Helper()
-		if g := n.Gate(); g == nil || len(n.Servers()) != 1 {
-			t.Fatalf("%s: gate %v, servers %v", what, g, n.Servers())
+		if g := n.Gate(); g == nil || len(serversOf(n)) != 1 {
+			t.Fatalf("%s: gate %v, servers %v", what, g, serversOf(n))
 		}
 		if ask, _ := n.Gate().Allows("evil.example"); ask {
 			t.Errorf("%s: any name may be asked for", what)

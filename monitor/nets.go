@@ -399,7 +399,8 @@ type names struct {
 	now  Networks
 	db   *netdb.DB // asked for names and addresses, which lie below run
 
-	log refusals // of a container with --egress
+	links network.ResolvedLinks // where networks.json has them asked
+	log   refusals              // of a container with --egress
 }
 
 func newNames(dir, run string) *names {
@@ -411,6 +412,7 @@ func (n *names) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.forget()
+	n.links.Close()
 	if n.db != nil {
 		n.db.Forget()
 	}
@@ -519,7 +521,36 @@ func (n *names) Reverse(p netip.Prefix) (name string, ours bool) {
 }
 
 // Servers implements [dns.Names].
-func (n *names) Servers() []dns.Server {
+func (n *names) Servers(name string, address bool) ([]dns.Server, bool) {
 	now, _ := n.forThis()
-	return append([]dns.Server(nil), now.Servers...)
+	if now.Links {
+		if routes, known := n.links.Routes(); known {
+			// As systemd-resolved has it: names of one label are for search domains and for neighbours, and are not told to others' servers.
+			if address && !strings.Contains(name, ".") {
+				return nil, false
+			}
+			return asked(routes.Servers(name), now.World), true
+		}
+	}
+	return append([]dns.Server(nil), now.Servers...), true
+}
+
+// asked is how a monitor asks servers of the machine.
+func asked(servers []network.NameServer, world bool) (list []dns.Server) {
+	for _, s := range servers {
+		u := dns.Server{Addr: s.Addr, Port: s.Port, Scope: s.Device, Host: true}
+		if world {
+			u = InWorld(u)
+		}
+		list = append(list, u)
+	}
+	return list
+}
+
+// InWorld is how an ordinary user's monitor, which is in his network world, asks a server of the machine.
+func InWorld(s dns.Server) dns.Server {
+	if a, ok := (uplink.NameServer{Addr: s.Addr, Device: s.Scope}).Inside(); ok {
+		s.Addr, s.Scope = a, 0
+	}
+	return s
 }

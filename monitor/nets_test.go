@@ -12,8 +12,10 @@ import (
 	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/netip"
+	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/uplink"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,6 +50,12 @@ func join(t *testing.T, db *netdb.DB, n netdb.Network, container, name string, a
 		t.Fatal(err)
 	}
 	return a
+}
+
+// serversOf are those that a name of others is asked of.
+func serversOf(n *names) []dns.Server {
+	list, _ := n.Servers("example.org", true)
+	return list
 }
 
 func member(n netdb.Network) Membership {
@@ -105,7 +113,7 @@ func TestNames(t *testing.T) {
 	if _, ours := n.Reverse(netip.MustParsePrefix("10.0.0.0/8")); ours {
 		t.Error("a zone that is others' as well is ours")
 	}
-	if list := n.Servers(); len(list) != 1 {
+	if list := serversOf(n); len(list) != 1 {
 		t.Errorf("servers %v", list)
 	}
 	// Connected to another one, it sees that.
@@ -129,6 +137,20 @@ func TestNames(t *testing.T) {
 	asked()
 	if _, known := n.Lookup("web"); known {
 		t.Error("a container that is in no network any more is answered")
+	}
+}
+
+// TestAskedInWorld: what systemd-resolved has on the machine's loopback, or knows by a link, an ordinary user's monitor asks where the uplink passes it on.
+func TestAskedInWorld(t *testing.T) {
+	list := []network.NameServer{{Addr: netip.MustParseAddr("192.0.2.1"), Port: 5300}, {Addr: netip.MustParseAddr("fe80::1"), Device: 3}, {Addr: netip.MustParseAddr("127.0.0.9")}}
+	inside, _ := uplink.NameServer{Addr: list[1].Addr, Device: 3}.Inside()
+	for world, want := range map[bool][]dns.Server{
+		false: {{Addr: list[0].Addr, Port: 5300, Host: true}, {Addr: list[1].Addr, Scope: 3, Host: true}, {Addr: list[2].Addr, Host: true}},
+		true:  {{Addr: list[0].Addr, Port: 5300, Host: true}, {Addr: inside, Host: true}, {Addr: list[2].Addr, Host: true}},
+	} {
+		if got := asked(list, world); !slices.Equal(got, want) {
+			t.Errorf("world %v: %+v, want %+v", world, got, want)
+		}
 	}
 }
 

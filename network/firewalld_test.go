@@ -26,9 +26,24 @@ type fakeFirewalld struct {
 	refuses string // only this, where it is not empty
 }
 
-// serveFirewalld has a system bus be where the environment says.
+// serveFirewalld has it on the system bus.
 func serveFirewalld(t *testing.T) *fakeFirewalld {
 	f := &fakeFirewalld{zones: map[string]string{}}
+	serveBus(t, func(m *dbus.Message) (any, error) {
+		body, err := f.answer(m)
+		if m.Interface == "org.fedoraproject.FirewallD1.zone" {
+			f.mu.Lock()
+			slow := f.slow
+			f.mu.Unlock()
+			time.Sleep(slow)
+		}
+		return body, err
+	})
+	return f
+}
+
+// serveBus has a system bus be where the environment says; io.EOF is no answer.
+func serveBus(t *testing.T, answer func(*dbus.Message) (any, error)) {
 	path := t.TempDir() + "/bus"
 	l, err := net.Listen("unix", path)
 	if err != nil {
@@ -42,13 +57,12 @@ func serveFirewalld(t *testing.T) *fakeFirewalld {
 			if err != nil {
 				return
 			}
-			go f.talk(c)
+			go talk(c, answer)
 		}
 	}()
-	return f
 }
 
-func (f *fakeFirewalld) talk(c net.Conn) {
+func talk(c net.Conn, answer func(*dbus.Message) (any, error)) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	for line := ""; line != "BEGIN\r\n"; {
@@ -80,22 +94,16 @@ func (f *fakeFirewalld) talk(c net.Conn) {
 		if err != nil {
 			return
 		}
-		answer := &dbus.Message{Kind: dbus.KindReturn, Serial: m.Serial, Reply: m.Serial, Sender: m.Destination}
-		if body, err := f.answer(m); err == io.EOF {
+		reply := &dbus.Message{Kind: dbus.KindReturn, Serial: m.Serial, Reply: m.Serial, Sender: m.Destination}
+		if body, err := answer(m); err == io.EOF {
 			io.Copy(io.Discard, r)
 			return
 		} else if err != nil {
-			answer.Kind, answer.ErrorName, answer.Body = dbus.KindError, "org.fedoraproject.FirewallD1.Exception", []any{err.Error()}
+			reply.Kind, reply.ErrorName, reply.Body = dbus.KindError, "org.fedoraproject.FirewallD1.Exception", []any{err.Error()}
 		} else {
-			answer.Body = []any{body}
+			reply.Body = []any{body}
 		}
-		if m.Interface == "org.fedoraproject.FirewallD1.zone" {
-			f.mu.Lock()
-			slow := f.slow
-			f.mu.Unlock()
-			time.Sleep(slow)
-		}
-		b, _ = answer.Encode()
+		b, _ = reply.Encode()
 		c.Write(b)
 	}
 }

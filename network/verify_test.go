@@ -24,9 +24,9 @@ import (
 // own is who a resolver tells that the container is: two addresses have names, until somebody forgets.
 type own struct{ forgotten bool }
 
-func (*own) Lookup(string) ([]netip.Addr, bool) { return nil, false }
-func (*own) Servers() []dns.Server              { return nil }
-func (*own) Gate() dns.Gate                     { return nil }
+func (*own) Lookup(string) ([]netip.Addr, bool)        { return nil, false }
+func (*own) Servers(string, bool) ([]dns.Server, bool) { return nil, true }
+func (*own) Gate() dns.Gate                            { return nil }
 func (o *own) Reverse(p netip.Prefix) (string, bool) {
 	if o.forgotten || !p.IsSingleIP() {
 		return "", true

@@ -82,6 +82,22 @@ func (r Resolv) Stub() bool {
 	return len(r.Servers) > 0 && !slices.ContainsFunc(r.Servers, func(s NameServer) bool { return s.Addr.String() != "127.0.0.53" && s.Addr.String() != "127.0.0.54" })
 }
 
+// ResolvConf is whom a machine asks for names, and resolvedConf whom systemd-resolved asks for it.
+const (
+	ResolvConf   = "/etc/resolv.conf"
+	resolvedConf = "/run/systemd/resolve/resolv.conf"
+)
+
+// Behind is whom the stub of systemd-resolved asks, where that is all there is of servers and it names some; read reads a file.
+func (r Resolv) Behind(read func(name string) []byte) (real Resolv, behind bool) {
+	if r.Stub() {
+		if real := ParseResolv(read(resolvedConf)); len(real.Servers) > 0 {
+			return real, true
+		}
+	}
+	return r, false
+}
+
 // ifNameToIndex is if_nametoindex(3) in this network namespace, for a device that may be named by its number itself; 0 is none.
 func ifNameToIndex(name string) uint32 {
 	if req, err := unix.NewIfreq(name); err == nil {

@@ -10,7 +10,7 @@ import (
 
 // A Message is one of D-Bus: its specification, "Message Protocol". Bodies are values of Go by the
 // types of their signature; those needed here are bool, byte, int16, uint16, int32, uint32, int64, uint64, float64,
-// string, ObjectPath, []byte, []uint32, []string, [][2]string, Variant, and []Property.
+// string, ObjectPath, []byte, []uint32, []string, [][2]string, Variant, []Property, and Rows.
 type Message struct {
 	Kind        byte
 	Serial      uint32
@@ -44,6 +44,8 @@ type (
 	}
 	// Properties is a(sv).
 	Properties []Property
+	// Rows are structures, one at least, whose types are those of the first one's values: a(isb).
+	Rows [][]any
 	// Auxiliary is a(sa(sv)), the units that StartTransientUnit makes besides: always none.
 	Auxiliary struct{}
 )
@@ -55,7 +57,7 @@ var errShort = errors.New("D-Bus: a message ends too early")
 
 // SignatureOf gives the type of a value as D-Bus writes it, empty for one it does not have.
 func SignatureOf(v any) string {
-	switch v.(type) {
+	switch v := v.(type) {
 	case bool:
 		return "b"
 	case byte:
@@ -104,6 +106,15 @@ func SignatureOf(v any) string {
 		return "a(sv)"
 	case Auxiliary:
 		return "a(sa(sv))"
+	case Rows:
+		if len(v) == 0 {
+			return ""
+		}
+		row := ""
+		for _, field := range v[0] {
+			row += SignatureOf(field)
+		}
+		return "a(" + row + ")"
 	}
 	return ""
 }
@@ -215,6 +226,13 @@ func (e *encoder) value(v any) {
 		e.array(8, len(v), func(i int) { e.align(8); e.string(v[i].Name); e.value(Variant{v[i].Value}) })
 	case Auxiliary:
 		e.array(8, 0, nil)
+	case Rows:
+		e.array(8, len(v), func(i int) {
+			e.align(8)
+			for _, field := range v[i] {
+				e.value(field)
+			}
+		})
 	default:
 		e.err = fmt.Errorf("D-Bus: a value of type %T has no type there", v)
 	}

@@ -32,7 +32,7 @@ func TestRoundTrip(t *testing.T) {
 		Body: []any{
 			"text", byte(1), true, int16(-2), uint16(3), int32(-4), uint32(5), int64(-6), uint64(7), 1.5, ObjectPath("/x"), Signature("a(sv)"),
 			[]byte{1, 2}, []uint32{3, 4}, []string{"x", ""}, [][2]string{{"p", "q"}}, []bool{true, false}, []int64{-1}, []float64{0.5},
-			Properties{{"A", uint64(1)}, {"B", []string{"z"}}}, Auxiliary{}, Variant{[][2]string{}}, "end",
+			Properties{{"A", uint64(1)}, {"B", []string{"z"}}}, Auxiliary{}, Variant{[][2]string{}}, Variant{Rows{{int32(2), []byte{10, 0}, "x", false}, {int32(3), []byte{}, "", true}}}, "end",
 		},
 	}
 	data, err := m.Encode()
@@ -47,7 +47,8 @@ func TestRoundTrip(t *testing.T) {
 	want.Body = []any{
 		"text", byte(1), true, int16(-2), uint16(3), int32(-4), uint32(5), int64(-6), uint64(7), 1.5, ObjectPath("/x"), Signature("a(sv)"),
 		[]any{byte(1), byte(2)}, []any{uint32(3), uint32(4)}, []any{"x", ""}, []any{[]any{"p", "q"}}, []any{true, false}, []any{int64(-1)}, []any{0.5},
-		[]any{[]any{"A", Variant{uint64(1)}}, []any{"B", Variant{[]any{"z"}}}}, []any{}, Variant{[]any{}}, "end",
+		[]any{[]any{"A", Variant{uint64(1)}}, []any{"B", Variant{[]any{"z"}}}}, []any{}, Variant{[]any{}},
+		Variant{[]any{[]any{int32(2), []any{byte(10), byte(0)}, "x", false}, []any{int32(3), []any{}, "", true}}}, "end",
 	}
 	if !reflect.DeepEqual(*got, want) {
 		t.Errorf("%+v\nwant\n%+v", *got, want)

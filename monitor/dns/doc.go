@@ -20,8 +20,9 @@ type Names interface {
 	// Reverse returns the name of an address. It is ours where it is of a subnet of the container's networks: nobody else is asked for it.
 	// A prefix shorter than an address is that of a zone of them.
 	Reverse(p netip.Prefix) (name string, ours bool)
-	// Servers are who is asked for what is not known, the first one first.
-	Servers() []Server
+	// Servers are who is asked for a name that is not known, the first one first; address says that the question is for its addresses. It is not to be asked for
+	// where there is no such name whoever may say what.
+	Servers(name string, address bool) (list []Server, ask bool)
 	// Gate is who says what may be asked and reached, nil where that is everything. It is asked first for each question, so what the rest is answered from need be
 	// looked after then only.
 	Gate() Gate

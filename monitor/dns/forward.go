@@ -32,18 +32,22 @@ const (
 // forward asks the servers, and returns what the client is told; nil when nobody has an answer. A question that came by TCP is asked by TCP: its
 // answer is a long one, or the client trusts nothing else.
 func (s *Resolver) forward(q *question, tcp bool) []byte {
-	if q.gate != nil {
-		return s.inquireGuarded(q.gate, q, tcp)
+	list, ask := s.names.Servers(q.name, q.kind == typeA || q.kind == typeAAAA)
+	if !ask {
+		return q.begin(noName, 0).end()
 	}
-	if msg := s.whole(q, tcp); msg != nil {
+	servers := s.order(list)
+	if q.gate != nil {
+		return s.inquireGuarded(q.gate, q, servers, tcp)
+	}
+	if msg := s.whole(q, servers, tcp); msg != nil {
 		return q.give(msg)
 	}
 	return nil
 }
 
 // whole is an answer of the servers, as long as the client can take it; nil when nobody has one.
-func (s *Resolver) whole(q *question, tcp bool) []byte {
-	servers := s.order()
+func (s *Resolver) whole(q *question, servers []Server, tcp bool) []byte {
 	if tcp {
 		if msg := s.inquire(q, servers, true); msg != nil {
 			return msg
@@ -68,9 +72,8 @@ func (s *Resolver) whole(q *question, tcp bool) []byte {
 }
 
 // order is the servers, the one first that answered of late when others did not.
-func (s *Resolver) order() []Server {
-	var list []Server
-	for _, u := range s.names.Servers() {
+func (s *Resolver) order(named []Server) (list []Server) {
+	for _, u := range named {
 		if u.Port == 0 {
 			u.Port = 53
 		}

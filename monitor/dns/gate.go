@@ -117,7 +117,7 @@ func (s *Resolver) admit(g Gate, q *question, addrs []netip.Addr, ours bool, ttl
 }
 
 // inquireGuarded asks others, by a question that has nothing of the client's in it but the name, in lower case, and the type.
-func (s *Resolver) inquireGuarded(g Gate, q *question, tcp bool) []byte {
+func (s *Resolver) inquireGuarded(g Gate, q *question, servers []Server, tcp bool) []byte {
 	clean := *q
 	clean.raw = slices.Clone(q.raw)
 	for i := range clean.raw[:len(clean.raw)-4] {
@@ -126,7 +126,7 @@ func (s *Resolver) inquireGuarded(g Gate, q *question, tcp bool) []byte {
 	binary.BigEndian.PutUint16(clean.raw[len(clean.raw)-2:], classIN)
 	clean.flags, clean.edns, clean.do, clean.size = flagRecursion, true, false, maxSize
 	clean.mark = g.Mark()
-	msg := s.whole(&clean, tcp)
+	msg := s.whole(&clean, servers, tcp)
 	if msg == nil {
 		return nil
 	}

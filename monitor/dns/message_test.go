@@ -204,7 +204,7 @@ type fixed map[string][]netip.Addr
 
 func (f fixed) Lookup(name string) ([]netip.Addr, bool)       { a, ok := f[name]; return a, ok }
 func (f fixed) Reverse(netip.Prefix) (name string, ours bool) { return "", false }
-func (f fixed) Servers() []Server                             { return nil }
+func (f fixed) Servers(string, bool) ([]Server, bool)         { return nil, true }
 func (f fixed) Gate() Gate                                    { return nil }
 
 // TestFit gives answers of a server, good and bad ones.

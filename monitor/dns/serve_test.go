@@ -36,6 +36,7 @@ type testNames struct {
 	mu      sync.Mutex
 	names   map[string][]netip.Addr
 	servers []Server
+	routes  map[string][]Server // of names that have others
 	gate    Gate
 }
 
@@ -60,7 +61,14 @@ func (n *testNames) Reverse(p netip.Prefix) (string, bool) {
 	return "", true
 }
 
-func (n *testNames) Servers() []Server { n.mu.Lock(); defer n.mu.Unlock(); return n.servers }
+func (n *testNames) Servers(name string, address bool) ([]Server, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s, ok := n.routes[name]; ok {
+		return s, true
+	}
+	return n.servers, name != "single" || !address
+}
 
 func (n *testNames) Gate() Gate { n.mu.Lock(); defer n.mu.Unlock(); return n.gate }
 
@@ -385,10 +393,42 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// TestServersOfNames: which servers are asked depends on the name, with a gate as well, and what is asked of nobody is told to be no name.
+func TestServersOfNames(t *testing.T) {
+	p := newPlace(t)
+	lan, vpn := newFake(t, p, false, one(1)), newFake(t, p, false, one(2))
+	p.names.ask(lan.Server)
+	p.names.mu.Lock()
+	p.names.routes = map[string][]Server{"git.corp.example.org": {vpn.Server}}
+	p.names.mu.Unlock()
+	for _, gate := range []Gate{nil, &testGate{}} {
+		p.names.mu.Lock()
+		p.names.gate = gate
+		p.names.mu.Unlock()
+		for name, want := range map[string]byte{"Git.Corp.example.org.": 2, "www.example.org.": 1} {
+			for _, network := range []string{"udp", "tcp"} {
+				if m := p.exchange(network, asked(t, name, dnsmessage.TypeA, 0)); len(m.Answers) != 1 || m.Answers[0].Body.(*dnsmessage.AResource).A[3] != want {
+					t.Errorf("%s, gate %v: %s", name, gate, m.GoString())
+				}
+			}
+		}
+	}
+	p.names.mu.Lock()
+	p.names.gate = nil
+	p.names.mu.Unlock()
+	before := lan.asked.Load()
+	if m := p.exchange("udp", asked(t, "single.", dnsmessage.TypeA, 0)); m.RCode != dnsmessage.RCodeNameError || lan.asked.Load() != before {
+		t.Errorf("asked of nobody: %s", m.GoString())
+	}
+	if m := p.exchange("udp", asked(t, "single.", dnsmessage.TypeNS, 0)); m.RCode != 0 || lan.asked.Load() != before+1 {
+		t.Errorf("of another kind: %s", m.GoString())
+	}
+}
+
 // TestNotItself: a server at the resolver's own address is one of the host's, or the resolver itself.
 func TestNotItself(t *testing.T) {
 	r := &Resolver{names: &testNames{servers: []Server{{Addr: Address()}, {Addr: Address(), Host: true}, {Addr: netip.MustParseAddr("::ffff:127.0.0.11")}}}}
-	if list := r.order(); len(list) != 1 || !list[0].Host || list[0].Port != 53 {
+	if list := r.order(r.names.(*testNames).servers); len(list) != 1 || !list[0].Host || list[0].Port != 53 {
 		t.Errorf("%+v", list)
 	}
 }
@@ -478,7 +518,7 @@ func TestOrder(t *testing.T) {
 		if c.past {
 			r.goodFor = time.Now().Add(-time.Hour)
 		}
-		if got := r.order(); !slices.Equal(got, c.want) {
+		if got := r.order(r.names.(*testNames).servers); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

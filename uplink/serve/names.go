@@ -18,9 +18,14 @@ import (
 // containers. So are those at link-local addresses, which mean something on a device of the machine alone: at another one ([uplink.NameServer.Inside]). What they send there, and
 // no other port, goes on to the machine's. Containers have loopbacks of their own.
 
-// passedServers are those that a resolv.conf(5) has the machine ask.
-func passedServers(conf []byte) (list []uplink.NameServer) {
-	for _, s := range uplink.ParseResolv(conf).Asked() {
+// passedServers are those that a resolv.conf(5) has the machine ask, and those that systemd-resolved asks, whom the monitors ask in its place.
+func passedServers(conf []byte, read func(name string) []byte) (list []uplink.NameServer) {
+	named := uplink.ParseResolv(conf)
+	all := named.Asked()
+	if real, behind := named.Behind(read); behind {
+		all = append(slices.Clone(all), real.Servers...)
+	}
+	for _, s := range all {
 		if _, passed := s.Inside(); passed && !slices.Contains(list, s) {
 			list = append(list, s)
 		}
@@ -31,11 +36,12 @@ func passedServers(conf []byte) (list []uplink.NameServer) {
 // passNames passes on what comes to port 53 of such addresses inside. The machine may have got others since it was done last, as one that a laptop meets on
 // its way. What cannot be done is said in the log, once: containers work without.
 func (s *server) passNames() {
-	conf, err := os.ReadFile("/etc/resolv.conf")
+	conf, err := os.ReadFile(uplink.ResolvConf)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.say("servers for names: %v", err)
 	}
-	for _, to := range passedServers(conf) {
+	read := func(name string) []byte { data, _ := files.Read(name); return data }
+	for _, to := range passedServers(conf, read) {
 		for _, proto := range []string{"udp", "tcp"} {
 			key := fmt.Sprint(to, " ", proto)
 			before, tried := s.passed[key]

@@ -17,7 +17,27 @@ func TestPassedServers(t *testing.T) {
 		"": {"127.0.0.1"},
 	} {
 		var got []string
-		for _, s := range passedServers([]byte(conf)) {
+		for _, s := range passedServers([]byte(conf), func(string) []byte { return nil }) {
+			got = append(got, s.String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", conf, got, want)
+		}
+	}
+}
+
+// TestPassedResolved: whom systemd-resolved asks is asked in its place, so what of that is on a loopback or a link is passed on as well.
+func TestPassedResolved(t *testing.T) {
+	read := func(name string) []byte {
+		return []byte("nameserver 192.0.2.1\nnameserver fe80::5%1\nnameserver 127.0.0.8\n")
+	}
+	for conf, want := range map[string][]string{
+		"nameserver 127.0.0.53\n":                       {"127.0.0.53", "fe80::5%1", "127.0.0.8"},
+		"nameserver 127.0.0.53\nnameserver 192.0.2.9\n": {"127.0.0.53"},
+		"nameserver 192.0.2.9\n":                        nil,
+	} {
+		var got []string
+		for _, s := range passedServers([]byte(conf), read) {
 			got = append(got, s.String())
 		}
 		if !slices.Equal(got, want) {
