@@ -19,10 +19,11 @@ import (
 // no other port, goes on to the machine's. Containers have loopbacks of their own.
 
 // passedServers are those that a resolv.conf(5) has the machine ask, and those that systemd-resolved asks, whom the monitors ask in its place.
-func passedServers(conf []byte, read func(name string) []byte) (list []uplink.NameServer) {
+func passedServers(conf []byte, read func(name string) []byte) (list []uplink.NameServer, behind bool) {
 	named := uplink.ParseResolv(conf)
 	all := named.Asked()
-	if real, behind := named.Behind(read); behind {
+	real, behind := named.Behind(read)
+	if behind {
 		all = append(slices.Clone(all), real.Servers...)
 	}
 	for _, s := range all {
@@ -30,7 +31,7 @@ func passedServers(conf []byte, read func(name string) []byte) (list []uplink.Na
 			list = append(list, s)
 		}
 	}
-	return list
+	return list, behind
 }
 
 // passNames passes on what comes to port 53 of such addresses inside. The machine may have got others since it was done last, as one that a laptop meets on
@@ -40,8 +41,37 @@ func (s *server) passNames() {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.say("servers for names: %v", err)
 	}
-	read := func(name string) []byte { data, _ := files.Read(name); return data }
-	for _, to := range passedServers(conf, read) {
+	list, behind := passedServers(conf, func(name string) []byte { data, _ := files.Read(name); return data })
+	s.passTo(list)
+	if behind {
+		go s.passLinks() // no start waits for D-Bus
+	}
+}
+
+// passLinks does so for the servers of systemd-resolved's links, of which its file leaves out those that are for some domains alone.
+func (s *server) passLinks() {
+	routes, _ := s.links.Routes()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passTo(linkServers(routes))
+}
+
+// linkServers are those of links that are passed on.
+func linkServers(routes network.NameRoutes) (list []uplink.NameServer) {
+	for _, l := range routes {
+		for _, n := range l.Servers {
+			to := uplink.NameServer{Addr: n.Addr, Device: n.Device}
+			if _, passed := to.Inside(); passed && (n.Port == 0 || n.Port == 53) && !slices.Contains(list, to) {
+				list = append(list, to)
+			}
+		}
+	}
+	return list
+}
+
+// passTo passes on to servers. The lock is held, or nobody else is there yet.
+func (s *server) passTo(list []uplink.NameServer) {
+	for _, to := range list {
 		for _, proto := range []string{"udp", "tcp"} {
 			key := fmt.Sprint(to, " ", proto)
 			before, tried := s.passed[key]

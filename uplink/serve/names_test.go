@@ -3,6 +3,10 @@ package serve
 import (
 	"slices"
 	"testing"
+
+	"github.com/kakuri/kakuri/netip"
+	"github.com/kakuri/kakuri/network"
+	"github.com/kakuri/kakuri/uplink"
 )
 
 func TestPassedServers(t *testing.T) {
@@ -17,7 +21,8 @@ func TestPassedServers(t *testing.T) {
 		"": {"127.0.0.1"},
 	} {
 		var got []string
-		for _, s := range passedServers([]byte(conf), func(string) []byte { return nil }) {
+		list, _ := passedServers([]byte(conf), func(string) []byte { return nil })
+		for _, s := range list {
 			got = append(got, s.String())
 		}
 		if !slices.Equal(got, want) {
@@ -37,11 +42,27 @@ func TestPassedResolved(t *testing.T) {
 		"nameserver 192.0.2.9\n":                        nil,
 	} {
 		var got []string
-		for _, s := range passedServers([]byte(conf), read) {
+		list, behind := passedServers([]byte(conf), read)
+		if behind != (conf == "nameserver 127.0.0.53\n") {
+			t.Errorf("%q: behind the stub %v", conf, behind)
+		}
+		for _, s := range list {
 			got = append(got, s.String())
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q: %v, want %v", conf, got, want)
 		}
+	}
+}
+
+// TestLinkServers: of the servers of systemd-resolved's links those on a loopback or at a link's own address are passed on, at the port that is passed on.
+func TestLinkServers(t *testing.T) {
+	at := netip.MustParseAddr
+	got := linkServers(network.NameRoutes{
+		{Servers: []network.NameServer{{Addr: at("192.0.2.1")}, {Addr: at("127.0.0.9"), Port: 53}, {Addr: at("127.0.0.8"), Port: 5300}}},
+		{Device: 3, Servers: []network.NameServer{{Addr: at("fe80::1"), Device: 3}, {Addr: at("fe80::1"), Device: 3}}},
+	})
+	if want := []uplink.NameServer{{Addr: at("127.0.0.9")}, {Addr: at("fe80::1"), Device: 3}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
