@@ -62,6 +62,8 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 		return true, d.linkUp(op, pid)
 	case *plan.AddAddress:
 		return true, d.addAddress(op, pid)
+	case *plan.Announce:
+		return true, d.announce(op, pid)
 	case *plan.AddRoute:
 		return true, d.addRoute(op, pid)
 	case *plan.LimitEgress:

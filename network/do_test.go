@@ -109,6 +109,35 @@ func endpoint(n int) plan.Endpoint {
 	}
 }
 
+// TestAnnounce: neighbours and this machine, which remember the MAC that somebody had an address with, know the next one's at once.
+func TestAnnounce(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	neighbour, next := container(t), container(t)
+	d.must(t, 0, &plan.MakeBridge{Bridge: br0})
+	e := []plan.Endpoint{endpoint(0), endpoint(1)}
+	if err := d.Connect(t.Context(), neighbour, "n", plan.Network{Endpoints: e[1:]}); err != nil {
+		t.Fatal(err)
+	}
+	sides := map[int]string{0: br0.Device, neighbour: e[1].Device}
+	for pid, device := range sides {
+		for _, a := range e[0].Addrs {
+			ipIn(t, pid, "neigh", "replace", a.Addr().String(), "lladdr", "02:42:00:00:00:99", "dev", device, "nud", "stale")
+		}
+	}
+	if err := d.Connect(t.Context(), next, "a", plan.Network{Endpoints: e[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	for pid, device := range sides {
+		for _, a := range e[0].Addrs {
+			nstest.Until(t, fmt.Sprintf("the MAC of %v at %s", a.Addr(), device), func() bool {
+				return strings.Contains(ipIn(t, pid, "neigh", "show", a.Addr().String(), "dev", device), "lladdr "+e[0].MAC.String())
+			})
+		}
+	}
+}
+
 // TestConnect makes a bridge and two containers on it, and has ip(8) say what there is.
 func TestConnect(t *testing.T) {
 	nstest.Root(t)

@@ -197,6 +197,9 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 	for _, a := range e.Addrs {
 		w.add(&AddAddress{Device: e.Device, Addr: a}, cause, &AddressCheck{Device: e.Device, Addr: a}, nil)
 	}
+	if len(e.Addrs) > 0 && !strings.HasPrefix(e.Mode, "l3") { // which has no neighbours
+		w.add(&Announce{Device: e.Device, Addrs: e.Addrs}, cause, nil, nil)
+	}
 	for _, r := range e.Routes {
 		w.add(&AddRoute{To: r.To, Via: r.Via, Device: e.Device}, cause, &RouteCheck{To: r.To, Via: r.Via, Device: e.Device}, nil)
 	}

@@ -174,7 +174,7 @@ func TestConnectStepsAreThoseOfCompile(t *testing.T) {
 		}
 		var want []Step
 		for _, s := range c.compile(t).Steps {
-			if slices.ContainsFunc([]string{"bridge", "rules", "ports", "serve names", "veth", "vlan", "device sysctl", "link up", "address", "route", "forwarding", "egress"}, func(w string) bool { return strings.Contains(s.Op.Name(), w) }) && s.Side == Runtime {
+			if slices.ContainsFunc([]string{"bridge", "rules", "ports", "serve names", "veth", "vlan", "device sysctl", "link up", "address", "announce", "route", "forwarding", "egress"}, func(w string) bool { return strings.Contains(s.Op.Name(), w) }) && s.Side == Runtime {
 				s.Cause = Cause{}
 				want = append(want, s)
 			}

@@ -36,7 +36,7 @@ func Ops() []Op {
 		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
 		&SetForwarding{}, &MakeBridge{}, &RemoveBridge{}, &MakeParent{}, &MakeRules{}, &HoldPorts{}, &PublishPorts{}, &UnpublishPorts{}, &ServeNames{}, &LimitEgress{},
 		&World{}, &UplinkPorts{},
-		&MakeVeth{}, &MakeMacvlan{}, &MakeIPvlan{}, &DeviceSysctl{}, &LinkUp{}, &AddAddress{}, &AddRoute{},
+		&MakeVeth{}, &MakeMacvlan{}, &MakeIPvlan{}, &DeviceSysctl{}, &LinkUp{}, &AddAddress{}, &Announce{}, &AddRoute{},
 	}
 	sort.Slice(ops, func(i, j int) bool { return ops[i].Name() < ops[j].Name() })
 	return ops

@@ -189,7 +189,7 @@ func beside(steps []Step) bool {
 	switch steps[0].Op.(type) {
 	case *SendListener, *ServeRoot:
 		return true
-	case *MakeVeth, *MakeMacvlan, *MakeIPvlan, *DeviceSysctl, *LinkUp, *AddAddress, *AddRoute, *PublishPorts, *ServeNames, *LimitEgress:
+	case *MakeVeth, *MakeMacvlan, *MakeIPvlan, *DeviceSysctl, *LinkUp, *AddAddress, *Announce, *AddRoute, *PublishPorts, *ServeNames, *LimitEgress:
 		for _, s := range steps {
 			switch op := s.Op.(type) {
 			case *Fork:

@@ -84,6 +84,8 @@ func unchecked(op Op) string {
 		return "kakuri-uplink answers for it: see kakuri port why"
 	case *World:
 		return "its monitor was in it: it shows by bridges and devices"
+	case *Announce:
+		return "neighbours have heard it, or find out later"
 	case *Sync:
 		return "both sides went on"
 	}

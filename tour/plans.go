@@ -93,7 +93,7 @@ func subject(op plan.Op) int {
 		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.OpenCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt, *plan.Scheduler, *plan.IOPriority,
 		*plan.MemoryPolicy, *plan.Affinity, *plan.RunHook, *plan.MoveNetDevice, *plan.JoinResctrl, *plan.RemoveResctrl,
 		*plan.SetForwarding, *plan.MakeBridge, *plan.RemoveBridge, *plan.MakeParent, *plan.MakeRules, *plan.HoldPorts, *plan.PublishPorts, *plan.UnpublishPorts, *plan.ServeNames, *plan.LimitEgress, *plan.UplinkPorts, *plan.World,
-		*plan.MakeVeth, *plan.MakeMacvlan, *plan.MakeIPvlan, *plan.DeviceSysctl, *plan.LinkUp, *plan.AddAddress, *plan.AddRoute:
+		*plan.MakeVeth, *plan.MakeMacvlan, *plan.MakeIPvlan, *plan.DeviceSysctl, *plan.LinkUp, *plan.AddAddress, *plan.Announce, *plan.AddRoute:
 		return others
 	}
 	return unknown
