@@ -190,6 +190,11 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 	case e.Driver == DriverBridge:
 		sysctl("net.ipv6.conf.IFNAME.accept_ra", "0", because("default: a neighbour is no router"), true)
 	}
+	// One of ipvlan has its parent's MAC, which the link knows.
+	announced := len(e.Addrs) > 0 && e.Driver != DriverIPvlan && e.Sysctls["net.ipv4.conf.IFNAME.arp_notify"] == ""
+	if announced && v6 {
+		sysctl("net.ipv6.conf.IFNAME.ndisc_notify", "1", cause, true)
+	}
 	for _, key := range sortedKeys(e.Sysctls) {
 		sysctl(key, e.Sysctls[key], cause, false)
 	}
@@ -197,8 +202,8 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 	for _, a := range e.Addrs {
 		w.add(&AddAddress{Device: e.Device, Addr: a}, cause, &AddressCheck{Device: e.Device, Addr: a}, nil)
 	}
-	if len(e.Addrs) > 0 && !strings.HasPrefix(e.Mode, "l3") { // which has no neighbours
-		w.add(&Announce{Device: e.Device, Addrs: e.Addrs}, cause, nil, nil)
+	if announced {
+		w.add(&Announce{Device: e.Device}, cause, nil, nil)
 	}
 	for _, r := range e.Routes {
 		w.add(&AddRoute{To: r.To, Via: r.Via, Device: e.Device}, cause, &RouteCheck{To: r.To, Via: r.Via, Device: e.Device}, nil)

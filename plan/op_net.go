@@ -321,12 +321,12 @@ func (a *AddAddress) String() string {
 	return "rtm_newaddr " + a.Addr.String() + " " + quote(a.Device) + ", inside"
 }
 
-// Announce tells the neighbours of a device of the container's network namespace which MAC its addresses have, by ARP (RFC 5227, "announcement") and Neighbour Discovery (RFC 4861, section
-// 7.2.6): they may know another one, of who had the address before, and would send there until they have tried in vain for long enough. Who may not send such packets goes without.
+// Announce has the kernel tell the neighbours of a device of the container's network namespace which MAC its addresses have, by ARP (RFC 5227, "announcement") and Neighbour Discovery (RFC
+// 4861, section 7.2.6, where the device's parameter ndisc_notify says so): they may know another one, of who had the address before, and would send there until they have tried in
+// vain for long enough.
 type Announce struct {
 	hands
 	Device string
-	Addrs  []netip.Prefix
 }
 
 // Name implements [Op].
@@ -334,11 +334,7 @@ func (*Announce) Name() string { return "announce" }
 
 // String implements [Op].
 func (a *Announce) String() string {
-	var list []string
-	for _, p := range a.Addrs {
-		list = append(list, p.Addr().String())
-	}
-	return "send to all on " + quote(a.Device) + " whose MAC " + strings.Join(list, ", ") + " is, inside"
+	return "rtm_newlink " + quote(a.Device) + " arp_notify, and with the MAC that it has, of which the kernel tells its neighbours, inside"
 }
 
 // AddRoute adds a route to the container's network namespace.
