@@ -163,10 +163,24 @@ func (j *judge) hostAlone() {
 		if len(j.Tests) > 0 && !slices.ContainsFunc(j.Tests, func(t Test) bool { return t.Result.good() || j.Proto == "udp" && t.Result == NoAnswer }) {
 			tell = j.fault
 		}
+		if p, ok := j.ledOn(); ok {
+			tell(OtherProgram, said(say.AskEngine), say.HasPortLed, who(list[0]), j.Port, j.Proto, list[0].Addr, netip.AddrPortFrom(p.Addr, p.Port))
+			return
+		}
 		tell(OtherProgram, said(say.ForContainer), say.HasPort, who(list[0]), j.Port, j.Proto, list[0].Addr)
 		return
 	}
 	j.fault(Nobody, j.withOthers(said(say.RunPublish, j.Port)), say.Nobody, j.Port, j.Proto)
+}
+
+// ledOn is where rules lead the port that is asked about. Other engines hold their containers' ports with a socket, which nothing of what comes from elsewhere reaches.
+func (j *judge) ledOn() (Published, bool) {
+	list := Forwarded(j.Host.Tables)
+	i := slices.IndexFunc(list, func(p Published) bool { return p.HostPort == j.Port && p.Proto == j.Proto })
+	if i < 0 {
+		return Published{}, false
+	}
+	return list[i], true
 }
 
 // who names the process that has a socket.

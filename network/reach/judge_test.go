@@ -106,6 +106,14 @@ func cases() []struct {
 			f.Published, f.Container, f.Inside = nil, nil, nil
 			f.Port, f.Tests = 22, []Test{{"host", netip.MustParseAddrPort("127.0.0.1:22"), NoAnswer}}
 		}},
+		{"another engine's container has it", OtherProgram, func(f *Facts) {
+			f.Published, f.Container, f.Inside = nil, nil, nil
+			f.Port, f.Tests = 22, []Test{{"host", netip.MustParseAddrPort("127.0.0.1:22"), Connected}}
+			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "nat", Chains: []Chain{{Name: "DOCKER", Rules: []Rule{{Exprs: []Expr{
+				{Name: "xt match", Text: "tcp", Data: []byte{0, 0, 0xff, 0xff, 22, 0, 22, 0}},
+				{Name: "xt target", Text: "DNAT", Data: append([]byte{3, 0, 0, 0, 172, 20, 0, 2}, append(make([]byte, 28), 0, 80, 0, 80)...)},
+			}}}}}})
+		}},
 		{"many are published", Nobody, func(f *Facts) {
 			for i := range uint16(7) {
 				p := f.Published[0]

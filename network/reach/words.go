@@ -54,6 +54,7 @@ var say = struct {
 	StopIt, ForContainer, ConnectBridge, BridgeUp, PublishedMore, ShowsPort    ui.Text
 	YesHosts, AsMeant                                                          ui.Text
 	HasPortToo, NoTable, NotForwarded                                          ui.Text
+	HasPortLed, AskEngine                                                      ui.Text
 	Place, Rule, Policy, Drops, HasDropped, MayDrop                            ui.Text
 	DropsOwn, MayDropOwn, FirewalldIn, FirewalldOut                            ui.Text
 	DropsAnswer, DropsAnswers, MayDropAnswer, MayDropAnswers, AllowAnswers     ui.Text
@@ -79,11 +80,13 @@ var say = struct {
 	ProgramHas:   ui.Text{EN: "%s has port %d/%s of the host, at %s", JA: "ホストのポート %[2]d/%[3]s は、%[1]s が %[4]s で使っています"},
 	ContainerHas: ui.Text{EN: "container %s has port %d/%s of the host, at %s", JA: "ホストのポート %[2]d/%[3]s は、コンテナ %[1]s が %[4]s で使っています"},
 
-	HasPort: ui.Text{EN: "%s has port %d/%s of the host, at %s, and no container publishes it", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、公開しているコンテナはありません"},
-	Nobody:  ui.Text{EN: "no container publishes port %d/%s of the host, and no program listens on it", JA: "ホストのポート %d/%s を公開しているコンテナはなく、待ち受けているプログラムもありません"},
-	Monitor: ui.Text{EN: "the monitor of container %s", JA: "コンテナ %s のモニター"},
-	Unseen:  ui.Text{EN: "a process that cannot be seen", JA: "ここからは見えないプロセス"},
-	Process: ui.Text{EN: "%s (pid %d)", JA: "%s(pid %d)"},
+	HasPort:    ui.Text{EN: "%s has port %d/%s of the host, at %s, and no container publishes it", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、公開しているコンテナはありません"},
+	HasPortLed: ui.Text{EN: "%s has port %d/%s of the host, at %s, for rules of another program that lead it to %s: another engine's container, which kakuri knows nothing more of", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、ほかのプログラムの規則が %[5]s へ導いています。別のエンジンのコンテナで、kakuri にはそれ以上わかりません"},
+	AskEngine:  ui.Text{EN: "ask that engine, by docker ps or podman ps; this machine's own programs may reach it where others are dropped", JA: "そのエンジンに docker ps や podman ps で尋ねてください。このマシン自身からは届いても、ほかからは捨てられることがあります"},
+	Nobody:     ui.Text{EN: "no container publishes port %d/%s of the host, and no program listens on it", JA: "ホストのポート %d/%s を公開しているコンテナはなく、待ち受けているプログラムもありません"},
+	Monitor:    ui.Text{EN: "the monitor of container %s", JA: "コンテナ %s のモニター"},
+	Unseen:     ui.Text{EN: "a process that cannot be seen", JA: "ここからは見えないプロセス"},
+	Process:    ui.Text{EN: "%s (pid %d)", JA: "%s(pid %d)"},
 
 	NobodyListens: ui.Text{EN: "no program has port %d/%s in %s", JA: "%[3]s の中に、ポート %[1]d/%[2]s を使うプログラムはありません"},
 	Loopback:      ui.Text{EN: "%s listens at %s only, the loopback of %s, which nobody else reaches", JA: "%s は %s だけで待ち受けています。%s のループバックで、ほかからは届きません"},
@@ -181,7 +184,7 @@ var say = struct {
 	OfContainer: ui.Text{EN: "port %d/%s of %s", JA: "%[3]s のポート %[1]d/%[2]s"},
 	Port:        ui.Text{EN: "port %d/%s of the host", JA: "ホストのポート %d/%s"},
 	Yes:         ui.Text{EN: "reachable", JA: "届きます"},
-	YesHosts:    ui.Text{EN: "reachable, but it is no container's", JA: "届きますが、コンテナのものではありません"},
+	YesHosts:    ui.Text{EN: "reachable, but it is no container's of kakuri's", JA: "届きますが、kakuri のコンテナのものではありません"},
 	AsMeant:     ui.Text{EN: ", as it should be", JA: "(これで正常です)"},
 	No:          ui.Text{EN: "not reachable", JA: "届きません"},
 	Finding:     ui.Text{EN: "%s: %s", JA: "%s: %s"},
