@@ -71,6 +71,7 @@ func TestProfiles(t *testing.T) {
 		einval  = abi.SeccompRetErrno | uint32(abi.EINVAL)
 		eio     = abi.SeccompRetErrno | uint32(abi.EIO)
 		noproto = abi.SeccompRetErrno | uint32(abi.EPROTONOSUPPORT)
+		nofam   = abi.SeccompRetErrno | uint32(abi.EAFNOSUPPORT)
 		nopair  = abi.SeccompRetErrno | uint32(abi.EOPNOTSUPP)
 	)
 	high := uint64(1) << 32 // a bit that the kernel does not read
@@ -99,9 +100,12 @@ func TestProfiles(t *testing.T) {
 		{"socketpair", []uint64{unix.AF_INET, 6, 0}, nopair, nopair, nopair, nopair}, // two sockets are made, and code is loaded for them, before there is found to be no pair
 		{"socketpair", []uint64{unix.AF_INET6 | high, unix.SOCK_DGRAM, unix.IPPROTO_L2TP}, nopair, nopair, nopair, nopair},
 		{"socketpair", []uint64{unix.AF_ALG, unix.SOCK_SEQPACKET, 0}, eperm, eperm, eperm, eperm},
-		{"socket", []uint64{unix.AF_VSOCK}, eperm, eperm, eperm, eperm},
-		{"socket", []uint64{unix.AF_ALG}, eperm, eperm, eperm, eperm},
-		{"socket", []uint64{unix.AF_ALG | high}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_VSOCK}, nofam, nofam, nofam, nofam},
+		{"socket", []uint64{unix.AF_ALG}, nofam, nofam, nofam, nofam},
+		{"socket", []uint64{unix.AF_ALG | high}, nofam, nofam, nofam, nofam},
+		{"socket", []uint64{unix.AF_BLUETOOTH, unix.SOCK_RAW, 1}, nofam, nofam, nofam, nofam}, // asked for by libpcap, which ends at EPERM, for a list of devices
+		{"socket", []uint64{unix.AF_PACKET, unix.SOCK_RAW, 0}, eperm, eperm, eperm, eperm},
+		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_GENERIC}, eperm, eperm, eperm, eperm},
 		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_ROUTE}, allow, allow, allow, allow},
 		{"socket", []uint64{unix.AF_NETLINK, 3, unix.NETLINK_AUDIT}, einval, einval, einval, einval},
 		{"socket", []uint64{unix.AF_NETLINK | high, 3, unix.NETLINK_AUDIT | high}, einval, einval, einval, einval},
@@ -146,6 +150,32 @@ func TestProfiles(t *testing.T) {
 	for opt, want := range map[string]uint32{"seccomp=builtin": abi.SeccompRetKillThread, "level=strict": abi.SeccompRetKillThread, "seccomp=i386": allow, "seccomp=docker": allow} {
 		if got := filterOf(t, Config{SecurityOpt: []string{opt}}).Decide(abi.ArchX86, nr); got != want {
 			t.Errorf("%s: getpid of 32 bits gives %#x, want %#x", opt, got, want)
+		}
+	}
+	// WireGuard is set up by netlink's generic protocol, and is what CAP_NET_ADMIN is given for; IPsec, which attacks on the page cache came by, has another.
+	for _, c := range []struct {
+		cap            string
+		protocol, want uint32
+	}{
+		{"NET_ADMIN", unix.NETLINK_GENERIC, allow}, {"NET_RAW", unix.NETLINK_GENERIC, eperm}, {"NET_ADMIN", unix.NETLINK_XFRM, eperm}, {"NET_ADMIN", unix.NETLINK_NETFILTER, allow},
+	} {
+		nr, _ := abi.ArchX86_64.Syscall("socket")
+		if got := filterOf(t, Config{CapAdd: []string{c.cap}}).Decide(abi.ArchX86_64, nr, unix.AF_NETLINK, unix.SOCK_RAW, uint64(c.protocol)); got != c.want {
+			t.Errorf("with CAP_%s protocol %d of netlink gives %#x, want %#x", c.cap, c.protocol, got, c.want)
+		}
+	}
+	// Of every number that the kernel has a family for, those alone may be opened, and of what it has not it says so.
+	for family := range uint64(64) {
+		want := uint32(nofam)
+		switch family {
+		case unix.AF_UNIX, unix.AF_INET, unix.AF_INET6:
+			want = allow
+		case unix.AF_NETLINK, unix.AF_PACKET:
+			want = eperm
+		}
+		nr, _ := abi.ArchX86_64.Syscall("socket")
+		if got := filterOf(t, Config{}).Decide(abi.ArchX86_64, nr, family, unix.SOCK_RAW, unix.NETLINK_USERSOCK); got != want {
+			t.Errorf("family %d gives %#x, want %#x", family, got, want)
 		}
 	}
 	// Who has the capability that a call is for may make it.

@@ -393,7 +393,7 @@ func TestCVE_2026_123876_and_31431(t *testing.T) {
 }
 
 // CVE-2026-43284, 43500 and 46300 write to the page cache by the kernel's IPsec and RxRPC, CVE-2026-31431 by its ciphers: these are out of reach of who was given
-// capabilities over its own network, too. Packets, and the firewall's rules, are what they are for.
+// capabilities over its own network, too. Packets, the firewall's rules and devices as WireGuard's are what they are for.
 func TestCVE_2026_43284_43500_46300(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
@@ -407,7 +407,7 @@ func TestCVE_2026_43284_43500_46300(t *testing.T) {
 		sockets, _, _ := strings.Cut(out, "\n")
 		for s := range strings.FieldsSeq(strings.ReplaceAll(sockets, "netlink ", "netlink")) {
 			switch family, _, _ := strings.Cut(strings.TrimSuffix(s, "+"), "/"); family {
-			case "1", "2", "10", "16", "17", "raw", "netlink0", "netlink12":
+			case "1", "2", "10", "16", "17", "raw", "netlink0", "netlink12", "netlink16":
 			default:
 				t.Errorf("userns %q: socket %s is open", mode, s)
 			}

@@ -87,7 +87,31 @@ func (n narrowed) sockets() []specs.LinuxSyscall {
 		allow(masked(0, unix.AF_PACKET))
 		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_NETFILTER))
 	}
+	if n.caps.Has(abi.CapNetAdmin) {
+		// WireGuard, OpenVPN's own device and ethtool are set up by it. IPsec has a protocol of its own.
+		allow(masked(0, unix.AF_NETLINK), masked(2, unix.NETLINK_GENERIC))
+	}
+	// What looks for all sorts of devices, as libpcap does, goes on where a kernel lacks a family, and gives up where it may not have it. Of packet sockets EPERM is the kernel's own word.
+	absent := uint(abi.EAFNOSUPPORT)
+	for _, families := range beside(0, familyBits, unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET) {
+		rules = append(rules, specs.LinuxSyscall{Names: []string{"socket"}, Action: specs.ActErrno, ErrnoRet: &absent, Args: []specs.LinuxSeccompArg{families}})
+	}
 	return rules
+}
+
+// familyBits are those that a family's number has: the kernel has 46.
+const familyBits = 6
+
+// beside covers the numbers from first on that the low bits may be, but for some, by as few comparisons of the first argument as masks can do it with.
+func beside(first uint64, bits int, but ...uint64) []specs.LinuxSeccompArg {
+	size := uint64(1) << bits
+	if !slices.ContainsFunc(but, func(v uint64) bool { return v-first < size }) {
+		return []specs.LinuxSeccompArg{{Index: 0, Value: 0xffffffff &^ (size - 1), ValueTwo: first, Op: specs.OpMaskedEqual}}
+	}
+	if bits == 0 {
+		return nil
+	}
+	return append(beside(first, bits-1, but...), beside(first+size/2, bits-1, but...)...)
 }
 
 // pairs allows the one family that has pairs of sockets and may be opened. The kernel makes two sockets first, and loads what those need, before it finds that others have no

@@ -544,7 +544,7 @@ func bars() map[string][]string {
 		"own namespaces": {"all eight"}, "capabilities, effective = bounding": {"11"}, "inheritable, ambient": {"0, 0"},
 		"unshare, clone a user namespace": {"EPERM, EPERM"}, "clone3": {"ENOSYS"},
 		"families of sockets that open": {"3", "4"}, "families whose answer is another with bit 32 set": {"0"}, // without IPv6: 3
-		"sockets AF_ALG, AF_VSOCK": {"EPERM, EPERM"}, "sockets AF_PACKET, AF_XDP": {"EPERM, EPERM"}, "netlink audit, netfilter": {"EINVAL, EPERM"},
+		"sockets AF_ALG, AF_VSOCK": {"EAFNOSUPPORT, EAFNOSUPPORT"}, "sockets AF_PACKET, AF_XDP": {"EPERM, EAFNOSUPPORT"}, "netlink audit, netfilter": {"EINVAL, EPERM"},
 		"raw ICMP, ping socket": {"EPERM, ok"}, "io_uring_setup": {"EPERM", "ENOSYS"}, "bpf, userfaultfd, perf_event_open": {"EPERM, EPERM, EPERM"},
 		"keyctl, add_key": {"EPERM, EPERM"}, "ptrace of a child, of another": {"ok, ok"}, "process_vm_readv": {"EPERM"}, "kcmp, pidfd_getfd": {"EPERM, EPERM"},
 		"32-bit calls (i386), x32": {"killed, killed"}, "TIOCSTI, on no terminal": {"EIO"}, "mknod of a disk, then open": {"EPERM"},
