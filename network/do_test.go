@@ -191,8 +191,8 @@ func TestConnect(t *testing.T) {
 		out, _ := exec.Command("nsenter", "-n", "-t", strconv.Itoa(pid), "cat", "/proc/sys/net/"+path).Output()
 		return strings.TrimSpace(string(out))
 	}
-	if got := sysctl(a, "ipv4/conf/eth0/log_martians") + sysctl(a, "ipv6/conf/eth0/accept_ra") + sysctl(b, "ipv6/conf/eth1/disable_ipv6") + sysctl(os.Getpid(), "ipv6/conf/kakuri0/accept_ra") + sysctl(os.Getpid(), "ipv6/conf/kakuri0/accept_dad"); got != "10100" {
-		t.Errorf("kernel parameters %s, want 10100", got)
+	if got := sysctl(a, "ipv4/conf/eth0/log_martians") + sysctl(a, "ipv6/conf/eth0/accept_ra") + sysctl(a, "ipv6/conf/eth0/accept_dad") + sysctl(b, "ipv6/conf/eth1/disable_ipv6") + sysctl(os.Getpid(), "ipv6/conf/kakuri0/accept_ra") + sysctl(os.Getpid(), "ipv6/conf/kakuri0/accept_dad"); got != "100100" {
+		t.Errorf("kernel parameters %s, want 100100", got)
 	}
 	for _, to := range []string{"172.17.0.1", "fd00:17::1", "172.17.0.3"} {
 		if out, err := exec.Command("nsenter", "-n", "-t", strconv.Itoa(a), "ping", "-c1", "-W5", to).CombinedOutput(); err != nil {

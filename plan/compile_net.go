@@ -189,6 +189,8 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 		sysctl("net.ipv6.conf.IFNAME.disable_ipv6", "1", because("default: a network without IPv6 brings no addresses of its neighbours' making"), true)
 	case e.Driver == DriverBridge:
 		sysctl("net.ipv6.conf.IFNAME.accept_ra", "0", because("default: a neighbour is no router"), true)
+		// For a second or two after its start nothing could be bound to the link-local address, and servers that listen at each address leave it out, or end.
+		sysctl("net.ipv6.conf.IFNAME.accept_dad", "0", because("default: a MAC of ours is nobody else's, so no address waits for an answer"), true)
 	}
 	// One of ipvlan has its parent's MAC, which the link knows.
 	announced := len(e.Addrs) > 0 && e.Driver != DriverIPvlan && e.Sysctls["net.ipv4.conf.IFNAME.arp_notify"] == ""
