@@ -121,6 +121,8 @@ func TestProfiles(t *testing.T) {
 		{"ptrace", []uint64{unix.PTRACE_ATTACH}, allow, allow, allow, enosys},
 		{"ptrace", []uint64{unix.PTRACE_SEIZE | high}, allow, allow, allow, enosys},
 		{"process_vm_readv", nil, eperm, allow, eperm, eperm},
+		{"personality", []uint64{0x40000}, eperm, allow, eperm, enosys}, // ADDR_NO_RANDOMIZE, by gdb and setarch -R
+		{"personality", []uint64{0x400000}, eperm, eperm, eperm, enosys},
 		{"keyctl", nil, eperm, eperm, eperm, eperm},
 		{"io_uring_setup", nil, eperm, eperm, eperm, eperm},
 		{"bpf", nil, eperm, eperm, eperm, eperm},
