@@ -145,7 +145,11 @@ func (d *denier) note(n launch.Notification, errno syscall.Errno) {
 	}
 	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", n.PID))
 	line += fmt.Sprintf(" by %s is refused with %s", quoteName(strings.TrimSpace(string(comm))), unix.ErrnoName(errno))
-	if way := d.task.Ways[name]; way != "" {
+	way := d.task.Ways[seccomp.Kind(name, n.Args)]
+	if way == "" {
+		way = d.task.Ways[name]
+	}
+	if way != "" {
 		line += "; " + way + " allows it"
 	}
 	d.mu.Lock()

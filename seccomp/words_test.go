@@ -42,3 +42,19 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+func TestKind(t *testing.T) {
+	const high = 1 << 32 // which the kernel does not read
+	for _, c := range []struct {
+		call string
+		args [6]uint64
+		want string
+	}{
+		{"socket", [6]uint64{16 | high, 3, 12 | high}, "socket 16 12"}, {"socket", [6]uint64{17, 3, 768}, "socket 17"},
+		{"personality", [6]uint64{0x40000}, "personality 0x40000"}, {"unshare", [6]uint64{1}, "unshare"},
+	} {
+		if got := Kind(c.call, c.args); got != c.want {
+			t.Errorf("%s %x is %q, want %q", c.call, c.args, got, c.want)
+		}
+	}
+}
