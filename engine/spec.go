@@ -122,7 +122,6 @@ func (b *builder) build() error {
 	}
 	b.opts.Causes = map[string]string{}
 	b.opts.DefaultLimits = true
-	b.opts.RootNodev = !b.run.Privileged
 	b.opts.Init = b.run.Init
 	if !b.run.Interactive {
 		b.opts.Nulls = []uint32{0} // what its monitor gives it for stdin
@@ -135,6 +134,8 @@ func (b *builder) build() error {
 			return err
 		}
 	}
+	// Who was given leave to make nodes has use of them, as far as the device filter goes; in a user namespace none can be made.
+	b.opts.RootNodev = !b.run.Privileged && !(b.hostRoot() && b.capSet().Has(abi.CapMknod))
 	return nil
 }
 
