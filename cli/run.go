@@ -65,6 +65,11 @@ func (f *runFlags) execute(ctx context.Context, io IO) error {
 	if f.detach && len(f.run.Attach) > 0 {
 		return errors.New("conflicting options: cannot specify both --attach and --detach") // 1, as with Docker, and as an input that is no terminal
 	}
+	if f.detach {
+		f.run.DetachKeys = "" // nobody types them: with Docker such a run goes on, whatever they are
+	} else if _, err := engine.ParseDetachKeys(f.run.DetachKeys); err != nil {
+		return err // 1, as with Docker, whose daemon finds it when the command attaches
+	}
 	e, pulled, err := f.open(io)
 	if err != nil {
 		return &engine.ExitError{Code: 125, Err: err}

@@ -104,6 +104,29 @@ func TestDetachedCode(t *testing.T) {
 	}
 }
 
+// Keys that are none end run with 1, as with Docker, where somebody could type them: nothing is left of it. With -d nobody asks.
+func TestDetachKeysThatAreNone(t *testing.T) {
+	place(t)
+	config := t.TempDir()
+	if err := os.WriteFile(config+"/config.json", []byte(`{"detachKeys": "foo-bar"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for args, code := range map[string]int{
+		"run --rm --detach-keys foo-bar host true": 1, "run --rm -d --detach-keys foo-bar host true": 0,
+		"--config " + config + " run --rm host true": 1, "--config " + config + " run --rm -d host true": 0, "--config " + config + " run --rm --detach-keys a host true": 0,
+	} {
+		run := exec.Command("kakuri", strings.Fields(args)...)
+		out, _ := run.CombinedOutput()
+		if got := shellCode(run.ProcessState); got != code || (code == 1) != strings.Contains(string(out), "invalid detach keys (foo-bar)") {
+			t.Errorf("%s: exit code %d, %s", args, got, out)
+		}
+	}
+	nstest.Until(t, "they are gone", func() bool {
+		out, err := exec.Command("kakuri", "ps", "-aq").Output()
+		return err == nil && len(out) == 0
+	})
+}
+
 // terminal is a pseudo terminal with its two ends.
 func terminal(t *testing.T) (master, tty *os.File) {
 	t.Helper()

@@ -281,12 +281,25 @@ func TestVolumeSubpath(t *testing.T) {
 		return c
 	}
 	want(t, e, part("a/b"), "in the part")
-	for subpath, text := range map[string]string{"abs": "by a symbolic link", "rel": "by a symbolic link", "rel/b": "by a symbolic link", "up": "by a symbolic link", "a/../../x": "must be a relative path within the volume", "/a": "must be a relative path within the volume", "none": `there is no "none" in `} {
-		c := part(subpath)
-		_, _, err := inside(t, e, c)
-		if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(text)) {
-			t.Errorf("subpath %s: %v", subpath, err)
+	for subpath, want := range map[string]ExitError{
+		"abs": {125, errors.New("by a symbolic link")}, "rel": {125, errors.New("by a symbolic link")}, "rel/b": {125, errors.New("by a symbolic link")}, "up": {125, errors.New("by a symbolic link")},
+		"a/../../x": {125, errors.New("must be a relative path within the volume")}, "/a": {125, errors.New("must be a relative path within the volume")},
+		"none": {127, errors.New(`there is no "none" in `)}, "a/none": {127, errors.New(`there is no "a/none" in `)}, "a/b/f/x": {125, errors.New("not a directory")},
+	} {
+		for _, privileged := range []bool{false, true} {
+			c := part(subpath)
+			c.Privileged = privileged
+			_, _, err := inside(t, e, c)
+			var exit *ExitError
+			if !errors.As(err, &exit) || exit.Code != want.Code || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(want.Error())) {
+				t.Errorf("subpath %s, privileged %v: %v, want %v", subpath, privileged, err, want)
+			}
 		}
+	}
+	c := part("a")
+	c.Mounts[0].Source = ""
+	if _, err := e.Create(ctx, c); err == nil || !strings.Contains(err.Error(), "must not set Subpath when using anonymous volumes") {
+		t.Errorf("a part of a volume without a name: %v", err)
 	}
 	put(t, v.Mountpoint+"/race/f", "x")
 	swap := nstest.Part("swapper", v.Mountpoint+"/race", v.Mountpoint+"/abs")

@@ -183,6 +183,9 @@ func (m Mount) checkPlace() error {
 	if !path.IsAbs(m.Dest) || path.Clean(m.Dest) == "/" {
 		return fmt.Errorf("%s: the destination must be an absolute path, and not /", m.Flag)
 	}
+	if m.Type == "volume" && m.Source == "" && m.Subpath != "" {
+		return fmt.Errorf("%s: must not set Subpath when using anonymous volumes: a new one is empty", m.Flag)
+	}
 	return nil
 }
 

@@ -461,7 +461,7 @@ func refuse(conn *os.File, lock []int, err error) {
 	}
 }
 
-// failure gives a failed launch its exit code: 127 for a command that is not there, 126 for one that cannot be run, 125 for everything before it.
+// failure gives a failed launch its exit code, that of [LaunchError].
 func failure(err error) *Failure {
 	code, told := LaunchError(err)
 	f := &Failure{Code: code, Text: shorten(told.Error())}
@@ -483,12 +483,15 @@ func shorten(s string) string {
 	return strings.ToValidUTF8(s[:mostText/2], "") + " ... " + strings.ToValidUTF8(s[len(s)-mostText/2:], "")
 }
 
-// LaunchError gives the error of a launch Docker's exit code and words: 127 for a command that is not there, 126 for one that cannot be run,
-// 125 for everything before it.
+// LaunchError gives the error of a launch Docker's exit code and words: 127 for a command that is not there, and for a part of a volume or image that is not, 126 for
+// one that cannot be run, 125 for everything before it.
 func LaunchError(err error) (int, error) {
 	var step *launch.Error
 	if !errors.As(err, &step) {
 		return 125, err
+	}
+	if part(step.Step.Op) && step.Errno() == syscall.ENOENT {
+		return 127, err
 	}
 	switch step.Step.Op.(type) {
 	case *plan.HoldPorts, *plan.UplinkPorts: // which of the ports it is says the error itself
@@ -507,6 +510,19 @@ func LaunchError(err error) (int, error) {
 		return 127, fmt.Errorf("exec: %s: exec %s: no such file or directory: %w", quoted, quoted[1:len(quoted)-1], err) // the middle is what scripts know of Docker
 	}
 	return 126, fmt.Errorf("exec: %q: %w", op.Program(), err)
+}
+
+// part reports whether a step opens what --mount names by volume-subpath or image-subpath.
+func part(op plan.Op) bool {
+	switch o := op.(type) {
+	case *plan.OpenSource:
+		return o.Below != ""
+	case *plan.OpenTree:
+		return o.Below != ""
+	case *plan.Bind: // that opens its source by itself; its place is made where it is missing
+		return o.Below != "" && o.Tree == plan.RegNone && o.From == plan.RegNone
+	}
+	return false
 }
 
 // attend is the life of the container: its ends and its starts, until the last end.
