@@ -494,11 +494,15 @@ func TestNamespaceLimit(t *testing.T) {
 	nstest.Root(t)
 	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWUSER, MapRoot: true}, func(t *testing.T) {
 		// The limits of the new user namespace, and no other's.
-		for name, ns := range map[string]abi.Namespace{"uts": abi.NSUTS, "user": abi.NSUser} {
+		for name, ns := range map[string]abi.Namespace{"uts": abi.NSUTS, "time": abi.NSTime, "user": abi.NSUser} {
 			if err := os.WriteFile("/proc/sys/user/max_"+name+"_namespaces", []byte("0"), 0); err != nil {
 				t.Fatal(err)
 			}
-			fault{"", []plan.Step{clone(ns), probeHere()}, 1, "clone3", syscall.ENOSPC, nil, "/proc/sys/user/max_*_namespaces"}.check(t)
+			if ns == abi.NSTime {
+				fault{"", []plan.Step{clone(), in(&plan.EnterTime{}), probeHere()}, 2, "unshare", syscall.ENOSPC, nil, "by user.max_time_namespaces = 0"}.check(t)
+				continue
+			}
+			fault{"", []plan.Step{clone(ns), probeHere()}, 1, "clone3", syscall.ENOSPC, nil, "by user.max_" + name + "_namespaces = 0"}.check(t)
 		}
 		fault{"", []plan.Step{clone(abi.NSUser), probeHere()}, 1, "clone3", syscall.ENOSPC, nil, "--userns host"}.check(t)
 	})

@@ -3,6 +3,7 @@ package launch
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,7 +21,11 @@ func hint(e *Error) string {
 	errno := e.Errno()
 	switch op := e.Step.Op.(type) {
 	case *plan.Clone:
-		return cloneHint(op.New, e.Call, errno)
+		return cloneHint(op.New, e.Call, errno, here())
+	case *plan.Unshare:
+		return spaceHint(op.New, e.Call, errno, here())
+	case *plan.EnterTime:
+		return spaceHint([]abi.Namespace{abi.NSTime}, e.Call, errno, here())
 	case *plan.WriteIDMap:
 		return on(errno, "only one id, the caller's own, may be mapped without privileges; newuidmap and newgidmap (package uidmap) map the ranges of /etc/subuid", syscall.EPERM)
 	case *plan.Setns:
@@ -188,7 +193,7 @@ func idMapHint(path string) string {
 }
 
 // cloneHint is about the calls of the clone: the new process first has its descriptors closed, and is limited, by others.
-func cloneHint(kinds []abi.Namespace, call string, errno syscall.Errno) string {
+func cloneHint(kinds []abi.Namespace, call string, errno syscall.Errno, m machine) string {
 	switch {
 	case errno == syscall.ENOSYS, errno == syscall.EPERM && call != "clone3":
 		return call + " is not there: kakuri needs Linux 5.14 or newer, and a seccomp filter around it that lets " + call + " through"
@@ -202,16 +207,66 @@ func cloneHint(kinds []abi.Namespace, call string, errno syscall.Errno) string {
 		if !slices.Contains(kinds, abi.NSUser) {
 			return "these namespaces need root, or a user namespace beside them: --map-root-user asks for one, and the config.json of kakuri-runtime spec --rootless does"
 		}
-		return "this host restricts user namespaces (check kernel.unprivileged_userns_clone, and the host's AppArmor rules: kernel.apparmor_restrict_unprivileged_userns), or this process is in a chroot, where there are none: pivot_root(2) changes the root without that"
-	case syscall.ENOSPC, syscall.EUSERS:
-		if slices.Contains(kinds, abi.NSUser) {
-			return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached: with user.max_user_namespaces 0, as hardening has it, there are no user namespaces, and root's containers do without by --userns host"
+		if m.value("kernel.unprivileged_userns_clone") == "0" {
+			return "on this machine user namespaces are root's alone: sysctl kernel.unprivileged_userns_clone is 0. Root allows them to all users by 1, in a file of /etc/sysctl.d for good"
 		}
-		return "a limit in /proc/sys/user/max_*_namespaces, or 32 levels of nesting, is reached"
+		return "this host restricts user namespaces (check the host's AppArmor rules: kernel.apparmor_restrict_unprivileged_userns), or this process is in a chroot, where there are none: pivot_root(2) changes the root without that"
 	case syscall.EINVAL:
 		return "this kernel lacks one of the namespaces"
 	}
-	return ""
+	return spaceHint(kinds, call, errno, m)
+}
+
+// A machine is what hints ask of it, when something has failed.
+type machine struct {
+	root  bool                    // the caller is
+	value func(key string) string // that of a parameter of the kernel, empty where it is not there
+}
+
+func here() machine {
+	return machine{os.Geteuid() == 0, func(key string) string {
+		data, _ := os.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
+		return strings.TrimSpace(string(data))
+	}}
+}
+
+// hostFlags are those of kakuri run by which a container has no namespace of a kind.
+var hostFlags = [...]struct {
+	kind abi.Namespace
+	flag string
+}{{abi.NSNetwork, "--network host"}, {abi.NSPID, "--pid host"}, {abi.NSIPC, "--ipc host"}, {abi.NSUTS, "--uts host"}, {abi.NSCgroup, "--cgroupns host"}}
+
+// spaceHint is of namespaces of which there are as many as may be: user_namespaces(7), namespaces(7). Hardening sets such a limit to 0, and that can be told: how many there are, and the limits
+// of the user namespaces above, nobody can see.
+func spaceHint(kinds []abi.Namespace, call string, errno syscall.Errno, m machine) string {
+	if call != "clone3" && call != "unshare" || errno != syscall.ENOSPC && errno != syscall.EUSERS {
+		return ""
+	}
+	var limits, none []string
+	for _, kind := range kinds {
+		key := "user.max_" + kind.ProcName() + "_namespaces"
+		value := m.value(key)
+		limits = append(limits, key+" "+cmp.Or(value, "?"))
+		if value == "0" {
+			none = append(none, key)
+		}
+	}
+	if len(none) == 0 {
+		return "there are as many namespaces as may be: " + strings.Join(limits, ", ") + ", or a limit that a container around this one has, or 32 levels of nesting. Root raises them by sysctl"
+	}
+	s := "by " + strings.Join(none, " = 0 and ") + " = 0, as hardening has it, there are none: root allows them by sysctl -w " + none[0] + "=N, and by a file of /etc/sysctl.d for good"
+	if slices.Contains(none, "user.max_user_namespaces") {
+		if m.root {
+			return s + "; root's containers do without by --userns host"
+		}
+		return s + "; an ordinary user's containers always have one, root's do without by --userns host"
+	}
+	for _, w := range hostFlags {
+		if slices.Contains(none, "user.max_"+w.kind.ProcName()+"_namespaces") {
+			s += "; " + w.flag + " does without"
+		}
+	}
+	return s
 }
 
 func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {

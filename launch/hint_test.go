@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,9 +23,52 @@ func TestCloneHint(t *testing.T) {
 		{"clone3", syscall.EPERM, "restricts user namespaces"},
 		{"prlimit64", syscall.EINVAL, ""},
 	} {
-		if got := cloneHint([]abi.Namespace{abi.NSUser}, c.call, c.errno); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+		if got := cloneHint([]abi.Namespace{abi.NSUser}, c.call, c.errno, settings(false)); !strings.Contains(got, c.want) || c.want == "" && got != "" {
 			t.Errorf("%s, %v: %q, want %q", c.call, c.errno, got, c.want)
 		}
+	}
+}
+
+// settings are of a machine whose parameters are these, as key and value.
+func settings(root bool, pairs ...string) machine {
+	return machine{root, func(key string) string {
+		if i := slices.Index(pairs, key); i >= 0 {
+			return pairs[i+1]
+		}
+		return ""
+	}}
+}
+
+// TestNamespacesForbidden: what keeps a caller from namespaces is named, with the way out that this caller has.
+func TestNamespacesForbidden(t *testing.T) {
+	kinds := []abi.Namespace{abi.NSUser, abi.NSMount, abi.NSNetwork, abi.NSPID}
+	for _, c := range []struct {
+		errno syscall.Errno
+		m     machine
+		want  []string
+		not   string
+	}{
+		{syscall.ENOSPC, settings(false, "user.max_user_namespaces", "0"), []string{"by user.max_user_namespaces = 0,", "sysctl -w user.max_user_namespaces=N", "an ordinary user's containers always have one"}, "max_mnt"},
+		{syscall.ENOSPC, settings(true, "user.max_user_namespaces", "0", "user.max_net_namespaces", "0"), []string{"user.max_user_namespaces = 0 and user.max_net_namespaces = 0", "root's containers do without by --userns host"}, "ordinary"},
+		{syscall.ENOSPC, settings(false, "user.max_user_namespaces", "63000", "user.max_net_namespaces", "0"), []string{"by user.max_net_namespaces = 0,", "--network host does without"}, "--pid"},
+		{syscall.ENOSPC, settings(false, "user.max_pid_namespaces", "0"), []string{"--pid host does without"}, "--network"},
+		{syscall.ENOSPC, settings(false, "user.max_mnt_namespaces", "0"), []string{"by user.max_mnt_namespaces = 0,"}, "does without"},
+		{syscall.EUSERS, settings(false, "user.max_user_namespaces", "9"), []string{"as many namespaces as may be: user.max_user_namespaces 9, user.max_mnt_namespaces ?", "32 levels"}, "="},
+		{syscall.EPERM, settings(false, "kernel.unprivileged_userns_clone", "0"), []string{"sysctl kernel.unprivileged_userns_clone is 0", "/etc/sysctl.d"}, "AppArmor"},
+		{syscall.EPERM, settings(false, "kernel.unprivileged_userns_clone", "1"), []string{"AppArmor"}, "unprivileged_userns_clone"},
+	} {
+		got := cloneHint(kinds, "clone3", c.errno, c.m)
+		for _, want := range c.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		if strings.Contains(got, c.not) {
+			t.Errorf("%q has %q", got, c.not)
+		}
+	}
+	if got := spaceHint([]abi.Namespace{abi.NSTime}, "openat", syscall.ENOSPC, settings(false)); got != "" {
+		t.Errorf("of another call: %q", got)
 	}
 }
 
