@@ -92,8 +92,36 @@ func Read(needs Needs) (plan.Facts, error) {
 			f.SubUIDs = []plan.IDRange{rootsOthers}
 			f.SubGIDs = f.SubUIDs
 		}
+		f.SubUIDs, f.SubGIDs = others(f.UID, f.SubUIDs), others(f.GID, f.SubGIDs)
 	}
 	return f, nil
+}
+
+// others are the ids of ranges without the caller's own, and each of them once: lines may overlap, and root of a user namespace may have one from 0 on. A map has each id
+// at one place, and the caller's has its own.
+func others(own uint32, ranges []plan.IDRange) (list []plan.IDRange) {
+	for _, r := range ranges {
+		parts := cut([]plan.IDRange{r}, plan.IDRange{Start: own, Size: 1})
+		for _, had := range list {
+			parts = cut(parts, had)
+		}
+		list = append(list, parts...)
+	}
+	return list
+}
+
+// cut takes the ids of a range out of others.
+func cut(from []plan.IDRange, r plan.IDRange) (list []plan.IDRange) {
+	for _, f := range from {
+		start, end := uint64(f.Start), uint64(f.Start)+uint64(f.Size)
+		first, last := uint64(r.Start), uint64(r.Start)+uint64(r.Size)
+		for _, part := range [...][2]uint64{{start, min(end, first)}, {max(start, last), end}} {
+			if part[0] < part[1] {
+				list = append(list, plan.IDRange{Start: uint32(part[0]), Size: uint32(part[1] - part[0])})
+			}
+		}
+	}
+	return list
 }
 
 // rootsOthers are the ids besides its own of root without CAP_SYS_ADMIN, as in a container of another engine, who has all and may map them: the last ones of those that a

@@ -216,6 +216,30 @@ func TestMapped(t *testing.T) {
 	}
 }
 
+func TestOthers(t *testing.T) {
+	r := func(start, size uint32) plan.IDRange { return plan.IDRange{Start: start, Size: size} }
+	for _, test := range []struct {
+		what         string
+		own          uint32
+		ranges, want []plan.IDRange
+	}{
+		{"as it should be", 1000, []plan.IDRange{r(100000, 65536), r(200000, 10)}, []plan.IDRange{r(100000, 65536), r(200000, 10)}},
+		{"root's own is the first", 0, []plan.IDRange{r(0, 65536)}, []plan.IDRange{r(1, 65535)}},
+		{"in the middle", 1000, []plan.IDRange{r(999, 3)}, []plan.IDRange{r(999, 1), r(1001, 1)}},
+		{"the last", 1000, []plan.IDRange{r(999, 2)}, []plan.IDRange{r(999, 1)}},
+		{"alone", 1000, []plan.IDRange{r(1000, 1)}, nil},
+		{"twice", 0, []plan.IDRange{r(5, 10), r(5, 10)}, []plan.IDRange{r(5, 10)}},
+		{"around another", 0, []plan.IDRange{r(5, 10), r(1, 20)}, []plan.IDRange{r(5, 10), r(1, 4), r(15, 6)}},
+		{"over two others", 0, []plan.IDRange{r(5, 5), r(20, 5), r(8, 15)}, []plan.IDRange{r(5, 5), r(20, 5), r(10, 10)}},
+		{"the last ids", 0, []plan.IDRange{r(4294967290, 6), r(4294967295, 1)}, []plan.IDRange{r(4294967290, 6)}},
+		{"none", 0, nil, nil},
+	} {
+		if got := others(test.own, test.ranges); !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s: %v, want %v", test.what, got, test.want)
+		}
+	}
+}
+
 // TestReadUserNamespace: root of a user namespace with one id has all capabilities, and neither all ids nor setgroups(2), nor the ids that are root's in /etc/subuid: those
 // may be the machine's.
 func TestReadUserNamespace(t *testing.T) {
