@@ -69,14 +69,14 @@ func dockerCaps() abi.CapSet {
 
 // maskedPaths are the files of the kernel that tell of the host, or lead to it. What one shows others do, too: the counts of
 // /proc/interrupts are in /sys/kernel/irq, for each processor, and in /proc/irq; the kernel's command line is in /proc/bootconfig, as its own says; where the kernel lies is in what
-// tools for its crashes read.
+// tools for its crashes read. Block devices that are made of others have names that people gave: files behind loop devices, volumes of LVM.
 func maskedPaths() []string {
 	return []string{
 		"/proc/acpi", "/proc/asound", "/proc/bootconfig", "/proc/cmdline", "/proc/config.gz", "/proc/interrupts", "/proc/kallsyms",
 		"/proc/irq", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kpagecgroup", "/proc/kpagecount", "/proc/kpageflags",
 		"/proc/latency_stats", "/proc/pagetypeinfo", "/proc/sched_debug", "/proc/scsi", "/proc/slabinfo",
 		"/proc/timer_list", "/proc/timer_stats", "/proc/vmallocinfo",
-		"/sys/devices/virtual/powercap", "/sys/devices/virtual/thermal", "/sys/firmware", "/sys/fs/selinux",
+		"/sys/devices/virtual/block", "/sys/devices/virtual/powercap", "/sys/devices/virtual/thermal", "/sys/firmware", "/sys/fs/selinux",
 		"/sys/kernel/boot_params", "/sys/kernel/irq", "/sys/kernel/notes", "/sys/kernel/vmcoreinfo",
 	}
 }

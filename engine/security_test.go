@@ -422,6 +422,18 @@ func TestCVE_2026_43284_43500_46300(t *testing.T) {
 	}
 }
 
+// Names that people of the machine gave, of files behind loop devices and of volumes, are not to be read: what asks for block devices finds those of the hardware.
+func TestMaskedNamesOfBlockDevices(t *testing.T) {
+	nstest.Root(t)
+	links, _ := filepath.Glob("/sys/block/loop*") // a machine without the module has none
+	e, root := open(t), nstest.RootFS(t)
+	for _, mode := range userns {
+		r := sh(root, "ls -A /sys/devices/virtual/block 2>/dev/null; ls /sys/block/ | grep -c ^loop; cat /sys/block/loop*/size /sys/class/block/loop*/size /sys/dev/block/7:*/size 2>/dev/null; true")
+		r.UserNS = mode
+		want(t, e, r, fmt.Sprintln(len(links)))
+	}
+}
+
 // What tells of the load and the power of the machine is not to be read (GHSA-7ww5-4wqc-m92c, GHSA-6fw5-f8r9-fgfm).
 func TestGHSA_7ww5_4wqc_m92c_and_6fw5_f8r9_fgfm(t *testing.T) {
 	nstest.Root(t)
