@@ -125,8 +125,9 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"its own devices":                        "自分のデバイス",
 		"as much swap as --memory":               "スワップは --memory と同じだけ",
 		"who runs out of memory ends as a whole": "メモリーが尽きたら全体が終わる",
-		"the process begins in its cgroup":       "プロセスは自分のコントロールグループの中で始まる",
-		"root inside may divide its cgroup":      "中の root がコントロールグループを分けられる",
+		"who runs out of memory ends as a whole, and makes no more than a share of the control groups that there can be": "メモリーが尽きたら全体が終わり、作れる制御グループはマシンの上限の一部まで",
+		"the process begins in its cgroup":  "プロセスは自分のコントロールグループの中で始まる",
+		"root inside may divide its cgroup": "中の root がコントロールグループを分けられる",
 
 		// The two sides.
 		"the container's side waits until then":               "コンテナ側はここまで待つ",

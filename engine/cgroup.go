@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -56,11 +57,26 @@ func (b *builder) cgroup() error {
 	}
 	b.deviceRules(res)
 	if privileged && unifiedMemory() {
-		res.Unified = map[string]string{"memory.oom.group": "1"}
-		b.because("linux.resources.unified", "default: who runs out of memory ends as a whole")
+		why := ""
+		res.Unified, why = unifiedDefaults(b.security.cgroups && !b.run.Privileged)
+		b.because("linux.resources.unified", "%s", why)
 	}
 	l.Resources = res
 	return nil
+}
+
+// maxCgroups are the control groups that a container may make which has its own to write, by --security-opt writable-cgroups: the kernel has 65,535 ids for all that count memory,
+// and who takes them keeps every other container from a start. systemd with a hundred units needs some hundreds.
+const maxCgroups = 4096
+
+// unifiedDefaults are files of version 2 that root's containers have beside what was asked for, and why.
+func unifiedDefaults(makes bool) (files map[string]string, why string) {
+	files, why = map[string]string{"memory.oom.group": "1"}, "default: who runs out of memory ends as a whole"
+	if makes {
+		files["cgroup.max.descendants"] = strconv.Itoa(maxCgroups)
+		why += ", and makes no more than a share of the control groups that there can be"
+	}
+	return files, why
 }
 
 // needsCgroup reports whether root's container is not to be without a control group: limits were asked for, or its rules keep

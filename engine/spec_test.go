@@ -236,6 +236,15 @@ func TestSecurityOpt(t *testing.T) {
 		if i < 0 || slices.Contains(s.Mounts[i].Options, "ro") == want {
 			t.Errorf("%s: mount %d: %+v", opt, i, s.Mounts)
 		}
+		for _, privileged := range []bool{false, true} {
+			s := spec(t, Config{SecurityOpt: []string{opt}, Privileged: privileged})
+			if _, bound := s.Linux.Resources.Unified["cgroup.max.descendants"]; bound != (want && !privileged && unifiedMemory()) {
+				t.Errorf("%s, privileged %v: %v", opt, privileged, s.Linux.Resources.Unified)
+			}
+		}
+	}
+	if files, _ := unifiedDefaults(true); files["cgroup.max.descendants"] != "4096" || files["memory.oom.group"] != "1" {
+		t.Errorf("%v", files)
 	}
 	for opt, text := range map[string]string{
 		"writable-cgroups=x": "unknown",
