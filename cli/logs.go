@@ -39,6 +39,9 @@ A TIME is one as in 2026-11-24T10:00:00, how long ago as in 42m, or seconds sinc
 		if o.Since, err = timeFlag("since", since); err != nil {
 			return err
 		}
+		if until == "0" {
+			until = "" // without an end, as with Docker
+		}
 		if o.Until, err = timeFlag("until", until); err != nil {
 			return err
 		}

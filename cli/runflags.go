@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kakuri/kakuri/engine"
 	"github.com/spf13/cobra"
@@ -487,6 +488,9 @@ func readEnvFile(name string, lookup func(string) (string, bool)) ([]string, err
 	n := 1
 	for ; lines.Scan(); n++ {
 		line := lines.Text()
+		if !utf8.ValidString(line) { // a record has text alone, and would have others in the place of such bytes
+			return nil, fmt.Errorf("line %d: invalid utf8 bytes: %q", n, line)
+		}
 		if n == 1 {
 			line = strings.TrimPrefix(line, "\ufeff")
 		}

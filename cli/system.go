@@ -93,7 +93,12 @@ func printDF(io IO, u engine.DiskUsage) error {
 		return err
 	}
 	fmt.Fprint(io.Out, "\nLocal Volumes space usage:\n\n")
-	return format.Rows(io.Out, volumes, format.Options{}, p.Volumes)
+	if err := format.Rows(io.Out, volumes, format.Options{}, p.Volumes); err != nil {
+		return err
+	}
+	// Nothing is built here; who reads Docker's page looks for its end.
+	_, err := fmt.Fprint(io.Out, "\nBuild cache usage: 0B\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n")
+	return err
 }
 
 func newSystemPrune(io IO) *cobra.Command {
