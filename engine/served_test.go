@@ -3,11 +3,13 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
+	"github.com/kakuri/kakuri/verify"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +56,15 @@ func TestServedRoot(t *testing.T) {
 		var tar bytes.Buffer
 		if err := e.CopyFrom(ctx, c.ID, "/f", &tar, false); err != nil || !bytes.Contains(tar.Bytes(), []byte("more\n")) {
 			t.Errorf("from one that runs: %v", err)
+		}
+		// Who is not in its user namespace cannot look below such a root, and is told why.
+		now, p, err := e.Plan(c.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checked, err := verify.Container(p, now.PID)
+		if why := func(r verify.Result) bool { return r.Property == "mount /proc" && strings.Contains(r.Unknown, "FUSE") }; err != nil || !slices.ContainsFunc(checked, why) {
+			t.Errorf("%v: %+v", err, checked)
 		}
 		killMonitor(t, e, c)
 		if err := e.Stop(ctx, c.ID, StopOptions{}); err != nil {

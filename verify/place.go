@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -49,6 +50,8 @@ func (r *reader) look(name string) (place, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == unix.ENOTDIR:
 		return place{missing: true}, nil
+	case err == unix.EACCES && r.served():
+		return place{}, errServed
 	case err == unix.EACCES && r.closed(name):
 		return place{closed: true}, nil
 	case err != nil:
@@ -60,6 +63,16 @@ func (r *reader) look(name string) (place, error) {
 		return place{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return p, nil
+}
+
+// errServed is why nothing can be looked up below a root that fuse-overlayfs shows, by its user and by root neither: fuse(4), allow_other.
+var errServed = errors.New("the root is shown by a program (FUSE), which the kernel has answer those in the container's user namespace alone: see there by kakuri exec")
+
+// served reports whether the root is on a FUSE.
+func (r *reader) served() bool {
+	return slices.ContainsFunc(r.mounts, func(m namespace.Mount) bool {
+		return m.Point == "/" && (m.Type == "fuse" || strings.HasPrefix(m.Type, "fuse."))
+	})
 }
 
 // lookup opens a path below the process's root with O_PATH. Its errors are bare errnos.
@@ -245,6 +258,9 @@ func (r *reader) hosts(name string) (bool, error) {
 	fd, err := unix.Openat2(int(r.root.Fd()), name, &how)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
 		return false, nil
+	}
+	if err == unix.EACCES && r.served() {
+		return false, errServed
 	}
 	if err != nil {
 		return false, fmt.Errorf("%s: %w", name, err)
