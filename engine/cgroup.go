@@ -71,12 +71,12 @@ const maxCgroups = 4096
 
 // unifiedDefaults are files of version 2 that root's containers have beside what was asked for, and why.
 func unifiedDefaults(makes bool) (files map[string]string, why string) {
-	files, why = map[string]string{"memory.oom.group": "1"}, "default: who runs out of memory ends as a whole"
-	if makes {
-		files["cgroup.max.descendants"] = strconv.Itoa(maxCgroups)
-		why += ", and makes no more than a share of the control groups that there can be"
+	files = map[string]string{"memory.oom.group": "1"}
+	if !makes {
+		return files, "default: who runs out of memory ends as a whole"
 	}
-	return files, why
+	files["cgroup.max.descendants"] = strconv.Itoa(maxCgroups)
+	return files, "default: who runs out of memory ends as a whole, and makes no more than a share of the control groups that there can be"
 }
 
 // needsCgroup reports whether root's container is not to be without a control group: limits were asked for, or its rules keep
