@@ -210,6 +210,19 @@ func TestCVE_2022_0811(t *testing.T) {
 	}
 }
 
+// TestBoundOfCgroups: a container that has its control groups to write makes them, on version 2 within a bound that it cannot change.
+func TestBoundOfCgroups(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	r := sh(root, "cd /sys/fs/cgroup; if [ -f cgroup.max.descendants ]; then cat cgroup.max.descendants; mkdir x && echo made; echo max 2>/dev/null >cgroup.max.descendants; cat cgroup.max.descendants; fi")
+	r.SecurityOpt = []string{"writable-cgroups"}
+	text := "4096\nmade\n4096\n"
+	if !unifiedMemory() {
+		r.UserNS, text = "host", "" // which version 1 asks for
+	}
+	want(t, e, r, text)
+}
+
 func TestSecurityOpt(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
