@@ -233,20 +233,27 @@ func errorsIn(dir *os.File, name string) (quoted []string, first string) {
 	shown := 0
 	lines := bytes.Split(data, []byte("\n"))
 	for i, line := range lines {
-		if !bytes.Contains(line, []byte("Error")) {
+		if !bytes.Contains(line, []byte("Error")) || doneWithout(line) {
 			continue
 		}
-		// What CRIU would like to have, rights and a device, and does without is not what it failed for.
-		if text := string(line); first == "" && !strings.Contains(text, "rlimit: ") && !strings.Contains(text, "tun: Unable to create tun") {
-			_, text, _ = strings.Cut(text, "Error ")
+		if first == "" {
+			_, text, _ := strings.Cut(string(line), "Error ")
 			first = plan.OneLine(text)
 		}
 		for n := max(shown, i-before); n <= i && len(quoted) < most; n++ {
-			quoted = append(quoted, fmt.Sprintf("%s:%d: %s", name, n+1, plan.OneLine(string(lines[n]))))
+			if !doneWithout(lines[n]) {
+				quoted = append(quoted, fmt.Sprintf("%s:%d: %s", name, n+1, plan.OneLine(string(lines[n]))))
+			}
 		}
 		shown = i + 1
 	}
 	return quoted, first
+}
+
+// doneWithout reports whether a line tells of what CRIU would like to have, rights and a device, and does without: that is not what it failed for. Podman would take
+// one that says "not permitted" for the error.
+func doneWithout(line []byte) bool {
+	return bytes.Contains(line, []byte("rlimit: ")) || bytes.Contains(line, []byte("tun: Unable to create tun"))
 }
 
 // readAt reads a regular file of a directory, whose names may be anybody's.

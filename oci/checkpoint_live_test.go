@@ -77,7 +77,7 @@ func TestCRIULive(t *testing.T) {
 		do   func(t *testing.T, p place, image string)
 	}{
 		{"twice", liveTwice}, {"leave running", liveLeave}, {"pipes", livePipes}, {"log file", liveLogFile}, {"terminal", liveTerminal},
-		{"mounts", liveMounts}, {"cgroup files", liveCgroupMount}, {"network by path", liveNetwork}, {"foreground", liveForeground}, {"hooks", liveHooks},
+		{"mounts", liveMounts}, {"shared mounts", liveSharedMounts}, {"cgroup files", liveCgroupMount}, {"network by path", liveNetwork}, {"foreground", liveForeground}, {"hooks", liveHooks},
 		{"paused", livePaused}, {"pre-dump", livePreDump},
 		{"killed checkpoint", liveKilledCheckpoint}, {"killed restore", liveKilledRestore},
 	} {
@@ -356,6 +356,39 @@ func liveMounts(t *testing.T, p place, image string) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	p.good("delete", "-f", "x")
+}
+
+// Where the host shares its mounts a container's receive from them, before and after.
+func liveSharedMounts(t *testing.T, p place, image string) {
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNS}, func(t *testing.T) {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
+			t.Fatal(err)
+		}
+		host := nstest.Dir(t)
+		if err := os.MkdirAll(host+"/a/b", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s := counting()
+		for place, source := range map[string]string{"/a": "/a", "/b": "/a/b", "/all": ""} {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: place, Type: "bind", Source: host + source, Options: []string{"rbind", "rslave"}})
+		}
+		dir := bundle(t, s)
+		n := p.counted(dir)
+		before := peers(t, fmt.Sprintf("/proc/%d/mountinfo", p.state("x").Pid))
+		if before["/b"].master == "" {
+			t.Fatalf("/b is %+v", before["/b"])
+		}
+		p.checkpoint("--image-path", image, "x")
+		p.good("restore", "-d", "--bundle", dir, "--image-path", image, "x")
+		goesOn(t, dir, n)
+		after := peers(t, fmt.Sprintf("/proc/%d/mountinfo", p.state("x").Pid))
+		for place, m := range before {
+			if after[place] != m {
+				t.Errorf("%s was %+v, and is %+v", place, m, after[place])
+			}
+		}
+		p.good("delete", "-f", "x")
+	})
 }
 
 // The files of control groups are those of the restored container.

@@ -366,9 +366,10 @@ func TestCRIURequests(t *testing.T) {
 			inherit = append(inherit, i) // its number is another's concern
 		}
 	}
-	sources := filepath.Join(p.dir, "x/criu") + "/"
+	// Of each source all of the mount that it is on is there: of those here /tmp, and /dev.
+	sources, rest := filepath.Join(p.dir, "x/criu")+"/", strings.TrimPrefix(host, "/tmp")
 	for field, want := range map[int][]string{
-		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu/root")}, 23: {"/srv/web:" + sources + "0", "/link:" + sources + "1", "/dev/null:" + sources + "2"},
+		6: {"1"}, 10: {"restore.log"}, 13: {filepath.Join(p.dir, "x/criu/root")}, 23: {"/srv/web:" + sources + "0" + rest, "/link:" + sources + "1" + rest + "/f", "/dev/null:" + sources + "2/null"},
 		26: {"1"}, 27: inherit, 34: {"6"}, 50: {"1"}, 51: {"/etc/criu/runc.conf"}, 53: {"apparmor:x"}, 63: {"c"},
 	} {
 		if !slices.Equal(got[field], want) {
@@ -442,7 +443,8 @@ func given(t *testing.T, dir string) map[string][]mountPoint {
 	for _, x := range request(t, dir, "restore")[23] {
 		key, name, _ := strings.Cut(x, ":")
 		for _, m := range mounts {
-			if m.path == name {
+			if strings.Contains(m.path, "/x/criu/") && within(name, m.path) {
+				m.root = filepath.Join(m.root, strings.TrimPrefix(name, m.path))
 				list[key] = append(list[key], m)
 			}
 		}
@@ -592,6 +594,83 @@ func TestRestoredAttributes(t *testing.T) {
 	p.empty()
 }
 
+// What a container receives from the host, as all of its mounts do where the host shares its own, CRIU takes from their sources, for all mounts of one file system
+// from the source of one of them: the kernel gives it on only from a mount that shares or receives, whose root is above that of the other.
+func TestRestoredSharing(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	host := nstest.Dir(t)
+	for _, d := range []string{"shared", "private"} {
+		at := filepath.Join(host, d)
+		if err := os.Mkdir(at, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", at, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount(at, unix.MNT_DETACH)
+		for _, sub := range []string{"a/deep", "b"} {
+			if err := os.MkdirAll(filepath.Join(at, sub), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.Mount("", host+"/shared", "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	theirs := peers(t, "/proc/self/mountinfo")[host+"/shared"]
+	s := asleep()
+	for place, source := range map[string]string{"/a": "shared/a/deep", "/b": "shared/b", "/all": "shared", "/c": "private/a/deep"} {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: place, Type: "bind", Source: filepath.Join(host, source), Options: []string{"bind"}})
+	}
+	p.good("restore", "-d", "--bundle", bundle(t, s), "--image-path", imageDir(t, `["","",""]`), "x")
+	groups := peers(t, filepath.Join(dir, "mounts"))
+	if root := groups[filepath.Join(p.dir, "x/criu/root")]; root.shared == "" {
+		t.Error("the root shares nothing")
+	}
+	for place, want := range map[string]struct{ root, master string }{"/a": {"/a/deep", theirs.shared}, "/b": {"/b", theirs.shared}, "/all": {"/", theirs.shared}, "/c": {"/a/deep", ""}} {
+		got := given(t, dir)[place]
+		if len(got) != 1 || got[0].root != want.root {
+			t.Errorf("%s is %v, want %s", place, got, want.root)
+			continue
+		}
+		if g := groups[got[0].path]; g.root != "/" || g.shared == "" || g.master != want.master {
+			t.Errorf("%s comes from %+v, want all of the file system, shared, that receives from %q", place, g, want.master)
+		}
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
+// A peer is how a mount shares and receives.
+type peer struct{ root, shared, master string }
+
+// peers reads them of a mountinfo, by the places of mounts.
+func peers(t *testing.T, file string) map[string]peer {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := map[string]peer{}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		m := peer{root: f[3]}
+		for _, x := range f[6:slices.Index(f, "-")] {
+			if n, ok := strings.CutPrefix(x, "shared:"); ok {
+				m.shared = n
+			}
+			if n, ok := strings.CutPrefix(x, "master:"); ok {
+				m.master = n
+			}
+		}
+		list[f[4]] = m
+	}
+	return list
+}
+
 // A restore keeps what a user namespace may not take from a mount, as a creation does, unless that was to be taken by name.
 func TestRestoredLocked(t *testing.T) {
 	nstest.Root(t)
@@ -674,6 +753,10 @@ func TestCRIUFails(t *testing.T) {
 	p.good("run", "-d", "--bundle", b, "x")
 	t.Setenv(playAt, "post-dump=fail")
 	p.bad(`criu failed: type dump errno 5 (input/output error): (a.c:1): the \\x1b cause; see `+image+"/dump.log", "checkpoint", "--image-path", image, "x")
+	// A caller takes what it finds for the error.
+	if out, _ := p.do("checkpoint", "--image-path", image, "x"); strings.Contains(out, "a right") || !strings.Contains(out, "dump.log:1: (1) before") || !strings.Contains(out, "dump.log:5: ") {
+		t.Errorf("of the log it says:\n%s", out)
+	}
 	t.Setenv(playAt, "network-lock=die")
 	p.bad("it ended without an answer: exit status 3", "checkpoint", "--image-path", image, "x")
 	if s := p.state("x").Status; s != specs.StateRunning {

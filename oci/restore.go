@@ -362,8 +362,8 @@ func (x *restoring) makeRoot() error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w: CRIU needs root", err)
 	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("private propagation: %w", err)
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("slave propagation: %w", err)
 	}
 	if err := x.makePlacesDir(); err != nil {
 		return err
@@ -378,7 +378,7 @@ func (x *restoring) makeRoot() error {
 	if err := unix.Unmount(x.opts.Root, unix.MNT_DETACH); err != nil {
 		return &os.PathError{Op: "umount", Path: x.opts.Root, Err: err}
 	}
-	return x.attachRoot(func(int) error { return nil })
+	return x.attachRoot(share)
 }
 
 // reopen opens the directories of the image once more, in the mount namespace of the calling thread: CRIU mounts in its working

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/oci/criu"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,33 +19,38 @@ func (x *restoring) mounts() error {
 	if err != nil {
 		return err
 	}
-	masks := false
-	x.binds = slices.DeleteFunc(all, func(b boundMount) bool {
-		another := b.mask && masks // the image has one name for them all
-		masks = masks || b.mask
-		return another
-	})
 	ours, err := readMounts("/proc/self/mountinfo")
 	if err != nil {
 		return err
 	}
-	for i, b := range x.binds {
-		key, source := b.dest, b.source
-		if b.mask {
-			key = nullDevice
+	masks := false
+	for _, b := range all {
+		if b.mask && masks {
+			continue // the image has one name for them all
 		}
-		if x.opts.Root != "" {
-			source = x.sourceOf(i)
-		}
-		x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: key, Name: source})
+		masks = masks || b.mask
+		x.binds = append(x.binds, b)
 		if !b.recursive {
 			continue
 		}
 		for _, rest := range below(ours, b.source) {
-			x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.dest + rest, Name: source + rest})
+			x.binds = append(x.binds, b.below(rest))
 		}
 	}
 	return nil
+}
+
+// below is what a recursive bind takes along at a place below it.
+func (b boundMount) below(rest string) boundMount {
+	return boundMount{source: b.source + rest, dest: b.dest + rest, attrs: plan.Attrs{RecSet: b.attrs.RecSet, RecClear: b.attrs.RecClear}, cause: b.cause}
+}
+
+// key is what the image calls a mount.
+func (b boundMount) key() string {
+	if b.mask {
+		return nullDevice
+	}
+	return b.dest
 }
 
 // placesDir is where what CRIU is given is mounted: its root, and what that is to bind.
@@ -65,16 +72,14 @@ func (x *restoring) makePlacesDir() error {
 	return nil
 }
 
-// sourceOf is where CRIU finds the source of a mount.
-func (x *restoring) sourceOf(i int) string {
-	return filepath.Join(x.placesDir(), strconv.Itoa(i))
-}
-
 // makeSources mounts, in CRIU's mount namespace, what that is to bind, with the attributes that it is to have: the copy of a mount keeps
 // them. CRIU sets them for the first mount of a file system alone, and takes it that those of the same source have them by that: a
 // second one of what is to be read-only would be writable. Those of control groups are there by now.
 func (x *restoring) makeSources() error {
 	if x.opts.Root == "" {
+		for _, b := range x.binds {
+			x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.key(), Name: b.source})
+		}
 		return nil
 	}
 	return x.onThread(func() error {
@@ -84,13 +89,103 @@ func (x *restoring) makeSources() error {
 			return &os.PathError{Op: "open", Path: dir, Err: err}
 		}
 		defer unix.Close(at)
+		mounts, err := readMounts("/proc/thread-self/mountinfo")
+		if err != nil {
+			return err
+		}
 		for i, b := range x.binds {
-			if err := makePlace(at, "/"+strconv.Itoa(i), b); err != nil {
+			rest, err := attachSource(b, at, strconv.Itoa(i), mounts)
+			if err != nil {
 				return fmt.Errorf("%s: %w", b.cause.String(), err)
 			}
+			x.opts.ExtMounts = append(x.opts.ExtMounts, criu.ExtMount{Key: b.key(), Name: filepath.Join(dir, strconv.Itoa(i), rest)})
 		}
 		return nil
 	})
+}
+
+// attachSource binds the mount that a source is on to a name in dir, made for it, and says what of that the source is. It is the whole mount, since CRIU has
+// the sharing of several of the container's mounts from one source, and the kernel copies it only to what lies below the root of
+// where it comes from.
+func attachSource(b boundMount, dir int, name string, mounts []mountPoint) (rest string, err error) {
+	source, err := unix.Open(b.source, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &os.PathError{Op: "open", Path: b.source, Err: err}
+	}
+	defer unix.Close(source)
+	const clone = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC
+	tree := -1
+	if whole, in, ok := mountAround(source, mounts); ok {
+		tree, err = unix.OpenTree(whole, "", clone|unix.AT_EMPTY_PATH)
+		unix.Close(whole)
+		rest = in
+	}
+	// Who is in a user namespace may not uncover what other mounts hide.
+	if tree < 0 {
+		tree, err = unix.OpenTree(source, "", clone|unix.AT_EMPTY_PATH)
+		rest = ""
+	}
+	if err != nil {
+		return "", &os.PathError{Op: "open_tree", Path: b.source, Err: err}
+	}
+	defer unix.Close(tree)
+	if err := setAttrs(tree, b); err != nil {
+		return "", err
+	}
+	if err := share(tree); err != nil {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(tree, &st); err != nil {
+		return "", os.NewSyscallError("fstat", err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		err = unix.Mkdirat(dir, name, 0o700)
+	} else {
+		err = makeFile(dir, name)
+	}
+	if err != nil {
+		return "", &os.PathError{Op: "make the place of a mount", Path: name, Err: err}
+	}
+	return rest, moveTree(tree, dir, name)
+}
+
+// mountAround opens the root of the mount that a file is on, and says where below it that is.
+func mountAround(file int, mounts []mountPoint) (root int, rest string, ok bool) {
+	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(file))
+	if err != nil {
+		return -1, "", false
+	}
+	id := listedID(file)
+	i := slices.IndexFunc(mounts, func(m mountPoint) bool { return m.id == id })
+	if i < 0 || !within(path, mounts[i].path) {
+		return -1, "", false
+	}
+	root, err = unix.Open(mounts[i].path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", false
+	}
+	if listedID(root) != id { // another one hides it
+		unix.Close(root)
+		return -1, "", false
+	}
+	return root, strings.TrimPrefix(path, mounts[i].path), true
+}
+
+// listedID is the id that mountinfo has for the mount that a file is on, empty when it cannot be read.
+func listedID(fd int) string {
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return ""
+	}
+	return strconv.FormatUint(st.Mnt_id, 10)
+}
+
+// share has others receive what is mounted below a mount. One that received from the host when it was dumped has CRIU look for that at its source, which does not
+// go on with one that nothing comes from, as on a machine that shares nothing. When CRIU's mount namespace ends the container's mount receives
+// from where the source did, or from nowhere.
+func share(tree int) error {
+	return os.NewSyscallError("mount_setattr MS_SHARED", unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Propagation: unix.MS_SHARED}))
 }
 
 // attachTree binds the source of a mount to the path below dir, or to dir itself for an empty one.
@@ -107,6 +202,10 @@ func attachTree(b boundMount, dir int, path string) error {
 	if err := setAttrs(tree, b); err != nil {
 		return err
 	}
+	return moveTree(tree, dir, path)
+}
+
+func moveTree(tree, dir int, path string) error {
 	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
 	if path == "" {
 		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
