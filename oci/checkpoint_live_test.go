@@ -96,6 +96,8 @@ func liveTwice(t *testing.T, p place, image string) {
 	s.Linux.CgroupsPath = "/criu-c"
 	dir := bundle(t, s)
 	p.counted(dir)
+	s.Linux.Sysctl = map[string]string{"net.ipv4.conf.lo.forwarding": "1"}
+	write(t, dir, s)
 	for i, mode := range []string{"", "soft", "ignore"} {
 		at := fmt.Sprint(image, i)
 		n := count(dir)
@@ -113,6 +115,9 @@ func liveTwice(t *testing.T, p place, image string) {
 		goesOn(t, dir, n)
 		if out := p.good("exec", "x", "cat", "/proc/1/comm"); out != "sh\n" {
 			t.Errorf("a process beside the restored one says %q", out)
+		}
+		if out := p.good("exec", "x", "sh", "-c", "ifconfig lo; cat /proc/sys/net/ipv4/conf/lo/forwarding"); !strings.Contains(out, "UP LOOPBACK RUNNING") || !strings.HasSuffix(out, "\n1\n") {
+			t.Errorf("its network is:\n%s", out)
 		}
 		groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", state.Pid))
 		if err != nil || !bytes.Contains(groups, []byte("/criu-c\n")) {

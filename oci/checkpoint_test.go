@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -198,7 +199,7 @@ func (p *player) restore(opts map[int][]string) int {
 	if code, ok := p.stage(2, "pre-restore", 0, nil); !ok {
 		return code
 	}
-	proc, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT}})
+	proc, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT | unix.CLONE_NEWNET}})
 	if err != nil {
 		return 6
 	}
@@ -669,6 +670,40 @@ func peers(t *testing.T, file string) map[string]peer {
 		list[f[4]] = m
 	}
 	return list
+}
+
+// A network namespace of the container's own is a new one, which CRIU leaves empty: it gets what config.json says of it, before hooks and sockets.
+func TestRestoredNetwork(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	withPlayed(t)
+	p := newPlace(t)
+	s := asleep()
+	s.Linux.Sysctl = map[string]string{"net.ipv4.conf.lo.forwarding": "1", "net/ipv4/conf/lo/log_martians": "1", "kernel.msgmax": "9000"}
+	read := `cd /proc/sys; ip -o link show dev lo up | cut -c1-5; cat net/ipv4/conf/lo/forwarding net/ipv4/conf/lo/log_martians`
+	seen := filepath.Join(nstest.Dir(t), "seen")
+	s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", `pid=$(sed 's/.*"pid"://; s/[^0-9].*//'); nsenter --net=/proc/$pid/ns/net sh -c '` + read + "' >" + seen + " 2>&1"}, Env: []string{"PATH=" + os.Getenv("PATH")}}}}
+	b, image := bundle(t, s), imageDir(t, `["","",""]`)
+	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")
+	if data, err := os.ReadFile(seen); err != nil || string(data) != "1: lo\n1\n1\n" {
+		t.Errorf("%v: a hook finds %q", err, data)
+	}
+	p.good("delete", "-f", "x")
+	// What is joined is not the container's to change.
+	c := exec.Command("sleep", "infinity")
+	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Process.Kill(); c.Wait() }()
+	s.Linux.Namespaces[slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })].Path = fmt.Sprintf("/proc/%d/ns/net", c.Process.Pid)
+	write(t, b, s)
+	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")
+	if data, err := os.ReadFile(seen); err != nil || string(data) != "0\n0\n" {
+		t.Errorf("%v: with a namespace that is joined a hook finds %q", err, data)
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
 }
 
 // A restore keeps what a user namespace may not take from a mount, as a creation does, unless that was to be taken by name.

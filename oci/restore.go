@@ -14,6 +14,7 @@ import (
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/oci/criu"
 	"github.com/kakuri/kakuri/plan"
@@ -583,6 +584,9 @@ func (x *restoring) notice(n criu.Notice) error {
 	}
 	switch n.Script {
 	case "setup-namespaces":
+		if err := x.connect(n.PID); err != nil {
+			return err
+		}
 		for _, point := range []string{"prestart", "createRuntime"} {
 			for _, h := range plan.Hooks(x.spec, point) {
 				if err := x.c.runHook(x.ctx, h, n.PID); err != nil {
@@ -600,6 +604,36 @@ func (x *restoring) notice(n criu.Notice) error {
 		return x.adopt(n.PID, false)
 	}
 	return nil
+}
+
+// connect makes of a network namespace of the container's own what config.json says: CRIU, which is not to look into it, makes an empty one, in which even what
+// listens on the loopback device is out of reach.
+func (x *restoring) connect(pid int) (err error) {
+	if !makesOwn(x.spec, specs.NetworkNamespace) {
+		return nil
+	}
+	var p plan.Plan
+	for _, s := range x.plan.Steps {
+		switch op := s.Op.(type) {
+		case *plan.LoopbackUp, *plan.OpenProc:
+			p.Steps = append(p.Steps, s)
+		case *plan.Sysctl:
+			if op.OfNetwork() {
+				p.Steps = append(p.Steps, s)
+			}
+		}
+	}
+	ns, err := os.Open("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	<-thread.Aside(func() {
+		if err = os.NewSyscallError("setns", unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)); err == nil {
+			err = launch.Do(p)
+		}
+	})
+	return err
 }
 
 // inNewTime reports whether CRIU has put a process into a time namespace that its configuration has not: its clocks

@@ -44,6 +44,9 @@ func (s *Sysctl) String() string {
 	return fmt.Sprintf("write /proc/sys/%s %q", sysctlPath(s.Key), s.Value)
 }
 
+// OfNetwork reports whether the parameter is one of the network namespace.
+func (s *Sysctl) OfNetwork() bool { return strings.HasPrefix(sysctlPath(s.Key), "net/") }
+
 // sysctlPath turns "net.ipv4.ip_forward" into "net/ipv4/ip_forward". As
 // sysctl(8), a key whose first separator is a slash is a path already, and dots in it stay.
 func sysctlPath(key string) string {
