@@ -121,14 +121,42 @@ func (o *ImageOptions) openDirs(m *image, create bool) (err error) {
 			return fmt.Errorf("--image-path: %w", err)
 		}
 	}
-	if m.dir, err = openDir("--image-path", o.ImagePath); err != nil || o.WorkPath == "" {
+	if m.dir, err = openDir("--image-path", o.ImagePath); err != nil {
 		return err
+	}
+	if create {
+		if err := onlyOurs(m.dir); err != nil {
+			return fmt.Errorf("--image-path: %w", err)
+		}
+	}
+	if o.WorkPath == "" {
+		return nil
 	}
 	if err := os.Mkdir(o.WorkPath, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("--work-path: %w", err)
 	}
-	m.work, err = openDir("--work-path", o.WorkPath)
+	if m.work, err = openDir("--work-path", o.WorkPath); err == nil && create {
+		if err = onlyOurs(m.work); err != nil {
+			err = fmt.Errorf("--work-path: %w", err)
+		}
+	}
 	return err
+}
+
+// onlyOurs refuses a directory that others may write to. CRIU opens files of an image by their names, through links, and takes those that are there: another
+// would choose which of root's files it overwrites, or have the container's memory in a file of his own.
+func onlyOurs(dir *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	switch mode := st.Mode & 0o777; {
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s is user %d's, who would have a say in what CRIU writes there: name a directory of your own, or one that is not there", dir.Name(), st.Uid)
+	case mode&0o002 != 0 || mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid():
+		return fmt.Errorf("%s has mode %04o, so that others would have a say in what CRIU writes there: chmod go-w, or name a directory that is not there", dir.Name(), mode)
+	}
+	return nil
 }
 
 func openDir(flag, path string) (*os.File, error) {
@@ -192,7 +220,10 @@ func (m *image) do(ctx context.Context, r *Runtime, req criu.Request, notify fun
 	if m.work != nil {
 		logs = m.work
 	}
-	unix.Unlinkat(int(logs.Fd()), m.log, 0) // what is found there afterwards is of this time
+	// What is found there afterwards is of this time. CRIU would follow links that an image brings in their place.
+	for _, name := range []string{m.log, "stats-dump", "stats-restore"} {
+		unix.Unlinkat(int(logs.Fd()), name, 0)
+	}
 	for _, x := range req.Opts.ExtMounts {
 		r.debug("CRIU option ExtMnt with value %s:%s", x.Key, x.Name)
 	}

@@ -937,6 +937,55 @@ func TestCRIUStatusFD(t *testing.T) {
 	p.empty()
 }
 
+// A directory that another can write to has files and links of his in the place of CRIU's: the memory of the container would be in his file, or over one of root's.
+// And links that an image brings are not followed by a restore.
+func TestCheckpointOthersSay(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	p.good("run", "-d", "--bundle", b, "x")
+	for _, c := range []struct {
+		mode     os.FileMode
+		uid, gid int
+		want     string
+	}{
+		{0o777, 0, 0, "others would have a say"}, {0o777 | os.ModeSticky, 0, 0, "others would have a say"}, {0o770, 0, 1000, "others would have a say"},
+		{0o700, 1000, 0, "user 1000's, who would have a say"}, {0o770, 0, 0, ""}, {0o755, 0, 1000, ""},
+	} {
+		at := nstest.Dir(t)
+		if err := errors.Join(os.Chown(at, c.uid, c.gid), os.Chmod(at, c.mode)); err != nil {
+			t.Fatal(err)
+		}
+		if c.want == "" {
+			p.good("checkpoint", "--leave-running", "--image-path", at, "--work-path", at, "x")
+			continue
+		}
+		os.Remove(filepath.Join(dir, "dump"))
+		p.bad("--image-path: "+at+" ", "checkpoint", "--image-path", at, "x")
+		p.bad(c.want, "checkpoint", "--image-path", filepath.Join(nstest.Dir(t), "new"), "--work-path", at, "x")
+		if _, err := os.Stat(filepath.Join(dir, "dump")); err == nil {
+			t.Errorf("%+v: CRIU was asked for a dump", c)
+		}
+	}
+	p.good("delete", "-f", "x")
+	image, file := imageDir(t, `["","",""]`), filepath.Join(nstest.Dir(t), "file")
+	for _, name := range []string{"restore.log", "stats-restore"} {
+		if err := os.Symlink(file, filepath.Join(image, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")
+	for _, name := range []string{"restore.log", "stats-restore"} {
+		if link, err := os.Readlink(filepath.Join(image, name)); err == nil {
+			t.Errorf("CRIU would write its %s to %s", name, link)
+		}
+	}
+	p.good("delete", "-f", "x")
+	p.empty()
+}
+
 // What is wrong with a command line, a bundle or an image is said before anything is made.
 func TestCRIUWrong(t *testing.T) {
 	nstest.Root(t)
