@@ -619,7 +619,12 @@ func mountOf(p *Process, fd string) string {
 	if err != nil {
 		return ""
 	}
-	for line := range strings.Lines(string(buf[:n])) {
+	return mountIn(buf[:n])
+}
+
+// mountIn finds the id of a mount in what fdinfo has of a descriptor: proc_pid_fdinfo(5).
+func mountIn(data []byte) string {
+	for line := range strings.Lines(string(data)) {
 		if id, ok := strings.CutPrefix(line, "mnt_id:"); ok {
 			return strings.TrimSpace(id)
 		}
@@ -700,6 +705,7 @@ type boundMount struct {
 	mask         bool // the host's null device, where a file is hidden
 	attrs        plan.Attrs
 	only         bool // as in [plan.Bind]
+	along        bool // by a recursive bind
 	cause        plan.Cause
 }
 

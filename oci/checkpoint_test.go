@@ -754,6 +754,17 @@ func TestRestoredBelow(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(below, unix.MNT_DETACH)
+	// A file, and one that another hides, to which no path leads.
+	file, over := filepath.Join(host, "file"), filepath.Join(host, "over")
+	if err := errors.Join(os.WriteFile(file, nil, 0o644), os.MkdirAll(over+"/hidden", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(file, unix.MNT_DETACH)
+	defer unix.Unmount(over+"/hidden", unix.MNT_DETACH)
+	defer unix.Unmount(over, unix.MNT_DETACH)
+	if err := errors.Join(unix.Mount(file, file, "", unix.MS_BIND, ""), unix.Mount("tmpfs", over+"/hidden", "tmpfs", 0, ""), unix.Mount("tmpfs", over, "tmpfs", 0, "")); err != nil {
+		t.Fatal(err)
+	}
 	const places = 5
 	s := asleep()
 	for i := range places {
@@ -767,7 +778,7 @@ func TestRestoredBelow(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := slices.DeleteFunc(mounts, func(m mountPoint) bool { return !strings.Contains(m.path, "/x/criu/") })
-	if want := 1 + 3*places; len(made) != want { // the root, both kinds, and what is below one of them
+	if want := 1 + 5*places; len(made) != want { // the root, both kinds, and what is below one of them
 		t.Errorf("%d mounts were made, want %d: %v", len(made), want, made)
 	}
 	p.good("delete", "-f", "x")

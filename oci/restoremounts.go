@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/oci/criu"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
@@ -42,7 +44,7 @@ func (x *restoring) mounts() error {
 
 // below is what a recursive bind takes along at a place below it.
 func (b boundMount) below(rest string) boundMount {
-	return boundMount{source: b.source + rest, dest: b.dest + rest, attrs: plan.Attrs{RecSet: b.attrs.RecSet, RecClear: b.attrs.RecClear}, cause: b.cause}
+	return boundMount{source: strings.TrimSuffix(b.source, "/") + rest, dest: b.dest + rest, along: true, attrs: plan.Attrs{RecSet: b.attrs.RecSet, RecClear: b.attrs.RecClear}, cause: b.cause}
 }
 
 // key is what the image calls a mount.
@@ -95,6 +97,9 @@ func (x *restoring) makeSources() error {
 		}
 		for i, b := range x.binds {
 			rest, err := attachSource(b, at, strconv.Itoa(i), mounts)
+			if b.along && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) {
+				continue // another mount hides it, in the container, too, or it is gone
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.cause.String(), err)
 			}
@@ -135,19 +140,20 @@ func attachSource(b boundMount, dir int, name string, mounts []mountPoint) (rest
 	if err := share(tree); err != nil {
 		return "", err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(tree, &st); err != nil {
-		return "", os.NewSyscallError("fstat", err)
+	if err = unix.Mkdirat(dir, name, 0o700); err == nil {
+		err = moveTree(tree, dir, name)
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		err = unix.Mkdirat(dir, name, 0o700)
-	} else {
-		err = makeFile(dir, name)
+	if err == unix.ENOTDIR || err == unix.EINVAL { // the source is no directory; to ask it would be to ask a server, of some mounts
+		if err = unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); err == nil {
+			if err = makeFile(dir, name); err == nil {
+				err = moveTree(tree, dir, name)
+			}
+		}
 	}
 	if err != nil {
 		return "", &os.PathError{Op: "make the place of a mount", Path: name, Err: err}
 	}
-	return rest, moveTree(tree, dir, name)
+	return rest, nil
 }
 
 // mountAround opens the root of the mount that a file is on, and says where below it that is.
@@ -174,11 +180,11 @@ func mountAround(file int, mounts []mountPoint) (root int, rest string, ok bool)
 
 // listedID is the id that mountinfo has for the mount that a file is on, empty when it cannot be read.
 func listedID(fd int) string {
-	var st unix.Statx_t
-	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st) != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+	data, err := files.Read("/proc/thread-self/fdinfo/" + strconv.Itoa(fd))
+	if err != nil {
 		return ""
 	}
-	return strconv.FormatUint(st.Mnt_id, 10)
+	return mountIn(data)
 }
 
 // share has others receive what is mounted below a mount. One that received from the host when it was dumped has CRIU look for that at its source, which does not
@@ -202,15 +208,16 @@ func attachTree(b boundMount, dir int, path string) error {
 	if err := setAttrs(tree, b); err != nil {
 		return err
 	}
-	return moveTree(tree, dir, path)
+	return os.NewSyscallError("move_mount", moveTree(tree, dir, path))
 }
 
+// moveTree attaches a tree to the path below dir, or to dir itself for an empty one.
 func moveTree(tree, dir int, path string) error {
 	flags := unix.MOVE_MOUNT_F_EMPTY_PATH
 	if path == "" {
 		flags |= unix.MOVE_MOUNT_T_EMPTY_PATH
 	}
-	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", dir, path, flags))
+	return unix.MoveMount(tree, "", dir, path, flags)
 }
 
 // setAttrs gives a tree the attributes of a mount, as its creation does.
