@@ -451,12 +451,15 @@ func (c *Container) canBeDumped() error {
 	if err != nil {
 		return err
 	}
-	for _, n := range namespaces(config) {
-		if n.Type == specs.UserNamespace {
-			return errors.New("linux.namespaces: a container in a user namespace cannot be checkpointed: CRIU could not make its devices again, which it has from outside")
-		}
+	if mapsUsers(config) {
+		return errors.New("linux.namespaces: a container in a user namespace cannot be checkpointed: CRIU could not make its devices again, which it has from outside")
 	}
 	return nil
+}
+
+// mapsUsers reports whether a container is in a user namespace that is not the runtime's.
+func mapsUsers(s *specs.Spec) bool {
+	return makesOwn(s, specs.UserNamespace) || joins(s, specs.UserNamespace)
 }
 
 // asVersionCan sets what depends on CRIU's version.

@@ -1088,6 +1088,12 @@ func TestCRIUWrong(t *testing.T) {
 	s.Linux.Namespaces[5].Path = "/proc/self/ns/cgroup"
 	write(t, b, s)
 	restore("CRIU cannot restore into a cgroup namespace", good)
+	// What config.json would have apart from the host's root is not to run as that.
+	s = asleep()
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings, s.Linux.GIDMappings = one, one
+	write(t, b, s)
+	restore("a container in a user namespace cannot be restored", good)
 	s = asleep()
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: "/none", Options: []string{"bind"}})
 	write(t, b, s)

@@ -112,6 +112,9 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 
 // look finds out what there is, of the image and of the host, before anything is made.
 func (x *restoring) look(b *Bundle) (facts plan.Facts, err error) {
+	if mapsUsers(b.Spec) {
+		return facts, errors.New("linux.namespaces: a container in a user namespace cannot be restored: no image is of one, and its processes would be in none")
+	}
 	if err := x.o.openDirs(&x.image, false); err != nil {
 		return facts, err
 	}
