@@ -74,6 +74,23 @@ func TestLogs(t *testing.T) {
 }
 
 // TestLogsFollow: who follows sees the lines of every start, by a policy or by a person, and the end.
+// TestLogsInOrder: what a program writes to both streams is kept in its order, though it has all been written before anybody reads.
+func TestLogsInOrder(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	for script, want := range map[string]string{
+		"echo one; echo two >&2": "stdout one\nstderr two\n",
+		"echo one >&2; echo two": "stderr one\nstdout two\n",
+	} {
+		cfg := sh(root, script)
+		cfg.AutoRemove = false
+		c := ended(t, e, started(t, e, cfg).ID)
+		if got := logs(t, e, c.Name, LogOptions{}); got != want {
+			t.Errorf("%s: %q", script, got)
+		}
+	}
+}
+
 func TestLogsFollow(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)

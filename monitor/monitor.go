@@ -86,6 +86,7 @@ type run struct {
 	ended     chan struct{}   // closed when it has
 	left      left
 	out       []*os.File
+	output    *files.Merged // reads them; nil while nobody does
 	copied    sync.WaitGroup
 	began     time.Time
 	server    *server // of its root file system; nil where that is the kernel

@@ -52,10 +52,7 @@ func (m *monitor) rest() {
 	// Nobody new, and no output, from here on.
 	m.accept.SetReadDeadline(time.Now())
 	<-m.accepting
-	for _, f := range r.out {
-		f.SetReadDeadline(time.Now())
-	}
-	r.copied.Wait()
+	r.stopCopying(time.Now())
 	if m.canRest() && !m.ending.midLine() { // still
 		m.restNets(func() { m.replace(r) })
 	}
@@ -66,9 +63,6 @@ func (m *monitor) rest() {
 		if listener, err := seqpacket.New(fd); err == nil {
 			m.acceptFrom(listener)
 		}
-	}
-	for _, f := range r.out {
-		f.SetReadDeadline(time.Time{})
 	}
 	m.copyOut(r)
 }

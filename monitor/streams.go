@@ -38,7 +38,9 @@ func (m *monitor) openStreams(r *run, label string) (stdio [3]*os.File, err erro
 			return stdio, err
 		}
 	}
-	return stdio, nil
+	// Before anything is written: what comes to both before somebody reads is told in its order.
+	r.output, err = files.Merge(r.out...)
+	return stdio, err
 }
 
 // openStdin returns the container's end of its standard input: the null device, or a pipe that the monitor keeps open. It is no FIFO: one that has no writer
@@ -180,41 +182,50 @@ func (m *monitor) closeStdin() {
 // pieceSize is how much output is read at a time.
 const pieceSize = 16 << 10
 
-// copyOut begins to take the run's output.
+// copyOut begins to take the run's output, that of both streams in the order in which it comes.
 func (m *monitor) copyOut(r *run) {
-	for i, f := range r.out {
-		stream, kind := Stdout, byte(mOutput)
-		if i == 1 {
-			stream, kind = Stderr, mError
+	if r.output == nil {
+		var err error
+		if r.output, err = files.Merge(r.out...); err != nil {
+			return // it waits for the next monitor
 		}
-		all := files.Rest(f) // finishStreams gives it a deadline
-		r.copied.Go(func() {
-			piece := make([]byte, 1+pieceSize)
-			piece[0] = kind
-			var err error
-			for err == nil {
-				err = m.copyPiece(stream, all, piece)
+	}
+	output := r.output
+	r.copied.Go(func() {
+		piece := make([]byte, 1+pieceSize)
+		for output.Open() {
+			from, n, err := output.Read(piece[1:])
+			if n > 0 {
+				m.copyPiece(from, piece[:n+1])
 			}
-			if !errors.Is(err, os.ErrDeadlineExceeded) {
+			if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 				m.watchLeft(r)
 			}
-		})
-	}
+		}
+	})
 }
 
-// copyPiece takes what one read gives.
-func (m *monitor) copyPiece(stream Streams, from io.Reader, piece []byte) error {
-	n, err := from.Read(piece[1:])
-	if n > 0 {
-		kept := log.Stdout
-		if stream == Stderr {
-			kept = log.Stderr
-		}
-		m.sink.Write(kept, piece[1:n+1], time.Now())
-		m.ending.add(piece[1 : n+1])
-		m.output(stream, piece[:n+1])
+// stopCopying has copyOut take what is there at a time, and end.
+func (r *run) stopCopying(at time.Time) {
+	if r.output == nil {
+		return
 	}
-	return err
+	r.output.SetReadDeadline(at)
+	r.copied.Wait()
+	r.output.Close()
+	r.output = nil
+}
+
+// copyPiece gives what came from a stream to the log and to clients; the first byte of the piece is for their message.
+func (m *monitor) copyPiece(from int, piece []byte) {
+	stream, kept := Stdout, log.Stdout
+	piece[0] = mOutput
+	if from == 1 {
+		stream, kept, piece[0] = Stderr, log.Stderr, mError
+	}
+	m.sink.Write(kept, piece[1:], time.Now())
+	m.ending.add(piece[1:])
+	m.output(stream, piece)
 }
 
 // finishStreams takes what is left of a run's output. A stream may be held open for ever: by a process that shares the pid namespace of others and went
@@ -225,10 +236,7 @@ func (m *monitor) finishStreams(r *run) {
 	if r.container != nil && r.container.OwnPIDs() {
 		until = until.Add(patience)
 	}
-	for _, f := range r.out {
-		f.SetReadDeadline(until)
-	}
-	r.copied.Wait()
+	r.stopCopying(until)
 	m.closeStdin()
 	m.mu.Lock()
 	m.master = nil
@@ -238,6 +246,7 @@ func (m *monitor) finishStreams(r *run) {
 }
 
 func (r *run) closeOut() {
+	r.stopCopying(time.Now()) // of a start that failed nothing is copied
 	for _, f := range r.out {
 		f.Close()
 	}

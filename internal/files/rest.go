@@ -31,7 +31,7 @@ func (r *rest) Read(b []byte) (n int, err error) {
 	err = raw.Control(func(fd uintptr) {
 		if !r.late {
 			r.late = true
-			r.left, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+			r.left = held(int(fd))
 		}
 		if b = b[:min(len(b), r.left)]; len(b) > 0 {
 			n, _ = unix.Read(int(fd), b)
@@ -43,4 +43,10 @@ func (r *rest) Read(b []byte) (n int, err error) {
 	n = max(n, 0)
 	r.left -= n
 	return n, err
+}
+
+// held is how many bytes are in a pipe or a terminal.
+func held(fd int) int {
+	n, _ := unix.IoctlGetInt(fd, unix.TIOCINQ)
+	return n
 }
