@@ -73,7 +73,6 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// TestLogsFollow: who follows sees the lines of every start, by a policy or by a person, and the end.
 // TestLogsInOrder: what a program writes to both streams is kept in its order, though it has all been written before anybody reads.
 func TestLogsInOrder(t *testing.T) {
 	nstest.Root(t)
@@ -91,6 +90,7 @@ func TestLogsInOrder(t *testing.T) {
 	}
 }
 
+// TestLogsFollow: who follows sees the lines of every start, by a policy or by a person, and the end.
 func TestLogsFollow(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)

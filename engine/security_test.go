@@ -425,12 +425,12 @@ func TestCVE_2026_43284_43500_46300(t *testing.T) {
 // Names that people of the machine gave, of files behind loop devices and of volumes, are not to be read: what asks for block devices finds those of the hardware.
 func TestMaskedNamesOfBlockDevices(t *testing.T) {
 	nstest.Root(t)
-	links, _ := filepath.Glob("/sys/block/loop*") // a machine without the module has none
 	e, root := open(t), nstest.RootFS(t)
 	for _, mode := range userns {
-		r := sh(root, "ls -A /sys/devices/virtual/block 2>/dev/null; ls /sys/block/ | grep -c ^loop; cat /sys/block/loop*/size /sys/class/block/loop*/size /sys/dev/block/7:*/size 2>/dev/null; true")
+		// Of those that the machine has links are left, which lead to nothing. One without the module for loop devices has none.
+		r := sh(root, "ls -A /sys/devices/virtual/block 2>/dev/null; ls /sys/block/ >/dev/null || echo no links; cat /sys/block/loop*/size /sys/class/block/loop*/size /sys/dev/block/7:*/size 2>/dev/null; true")
 		r.UserNS = mode
-		want(t, e, r, fmt.Sprintln(len(links)))
+		want(t, e, r, "")
 	}
 }
 

@@ -241,16 +241,21 @@ func TestOthers(t *testing.T) {
 }
 
 // TestReadUserNamespace: root of a user namespace with one id has all capabilities, and neither all ids nor setgroups(2), nor the ids that are root's in /etc/subuid: those
-// may be the machine's.
+// may be the machine's. Of those that it has its own is not one of the others.
 func TestReadUserNamespace(t *testing.T) {
 	const inside = "KAKURI_TEST_INSIDE"
 	if os.Getenv(inside) == "" {
-		c := exec.Command("/proc/self/exe", "-test.run=^TestReadUserNamespace$", "-test.v")
-		c.Env = append(os.Environ(), inside+"=1")
-		id := func(n int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: n, Size: 1}} }
-		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid())}
-		if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestReadUserNamespace") {
-			t.Errorf("%v\n%s", err, out)
+		for _, ids := range []int{1, 1000} {
+			if ids > 1 && os.Geteuid() != 0 {
+				continue // an ordinary user maps no more than one
+			}
+			c := exec.Command("/proc/self/exe", "-test.run=^TestReadUserNamespace$", "-test.v")
+			c.Env = append(os.Environ(), fmt.Sprintf("%s=%d", inside, ids))
+			id := func(n int) []syscall.SysProcIDMap { return []syscall.SysProcIDMap{{HostID: n, Size: ids}} }
+			c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: id(os.Geteuid()), GidMappings: id(os.Getegid()), GidMappingsEnableSetgroups: ids > 1}
+			if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestReadUserNamespace") {
+				t.Errorf("%d ids: %v\n%s", ids, err, out)
+			}
 		}
 		return
 	}
@@ -258,11 +263,18 @@ func TestReadUserNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"/etc/subuid", "/etc/subgid"} {
-		if err := os.WriteFile(name, []byte("0:100000:65536\n"), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte("0:100000:65536\n0:0:1000\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f, err := Read(Needs{})
+	if os.Getenv(inside) != "1" {
+		want := []plan.IDRange{{Start: 1, Size: 999}}
+		if err != nil || f.UID != 0 || f.AllIDs || f.NoSetgroups || !reflect.DeepEqual(f.SubUIDs, want) || !reflect.DeepEqual(f.SubGIDs, want) {
+			t.Errorf("%+v %v", f, err)
+		}
+		return
+	}
 	if err != nil || f.UID != 0 || f.AllIDs || f.Privileged() || !f.MapsIDs() || !f.NoSetgroups || f.SubUIDs != nil || f.SubGIDs != nil {
 		t.Errorf("%+v %v", f, err)
 	}

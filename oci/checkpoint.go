@@ -457,9 +457,9 @@ func (c *Container) canBeDumped() error {
 	return nil
 }
 
-// mapsUsers reports whether a container is in a user namespace that is not the runtime's.
+// mapsUsers reports whether a container has a user namespace named, of its own or by a path.
 func mapsUsers(s *specs.Spec) bool {
-	return makesOwn(s, specs.UserNamespace) || joins(s, specs.UserNamespace)
+	return s.Linux != nil && slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
 }
 
 // asVersionCan sets what depends on CRIU's version.

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -690,12 +691,19 @@ func TestRestoredNetwork(t *testing.T) {
 	}
 	p.good("delete", "-f", "x")
 	// What is joined is not the container's to change.
-	c := exec.Command("sleep", "infinity")
+	c := exec.Command("sh", "-c", "cd /proc/sys/net/ipv4/conf/lo && echo 0 >forwarding && echo 0 >log_martians && echo ready && exec sleep infinity") // it begins with the machine's
 	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
-	if err := c.Start(); err != nil {
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { c.Process.Kill(); c.Wait() }()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
 	s.Linux.Namespaces[slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })].Path = fmt.Sprintf("/proc/%d/ns/net", c.Process.Pid)
 	write(t, b, s)
 	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")

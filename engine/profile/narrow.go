@@ -47,14 +47,11 @@ func narrow(p *specs.LinuxSeccomp, caps abi.CapSet, name string) *specs.LinuxSec
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: debugging(), Action: specs.ActAllow})
 		if name != strict {
 			// A debugger starts a program so that its addresses are the same each time.
-			out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: []string{"personality"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{masked(0, addrNoRandomize)}})
+			out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: []string{"personality"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{masked(0, abi.PerAddrNoRandomize)}})
 		}
 	}
 	return &out
 }
-
-// addrNoRandomize is ADDR_NO_RANDOMIZE of linux/personality.h.
-const addrNoRandomize = 0x40000
 
 // narrowed says what a profile of kakuri's leaves of Docker's.
 type narrowed struct {

@@ -93,7 +93,7 @@ type kind struct {
 
 // kinds are those of calls that some profile lets through for some arguments.
 func kinds() []kind {
-	list := []kind{{"personality", [6]uint64{addrNoRandomize}}}
+	list := []kind{{"personality", [6]uint64{abi.PerAddrNoRandomize}}}
 	for family := range uint64(1 << familyBits) {
 		list = append(list, kind{"socket", [6]uint64{family, unix.SOCK_RAW, 0}})
 	}

@@ -58,9 +58,17 @@ func TestMerged(t *testing.T) {
 		write(first, "a")
 		write(second, "b")
 		w[first].Close()
-		time.AfterFunc(10*time.Millisecond, func() { w[second].WriteString("c"); w[second].Close() })
-		got, err := readAll(m, 10)
-		if want := fmt.Sprintf("%da %db %d! %dc %d! ", first, second, first, second, second); got != want || err != io.EOF {
+		var got string
+		b, ended := make([]byte, 10), false
+		for !ended {
+			from, n, err := m.Read(b)
+			got += fmt.Sprintf("%d%s ", from, b[:n])
+			ended = err != nil
+		}
+		write(second, "c")
+		w[second].Close()
+		rest, err := readAll(m, 10)
+		if got, want := got+rest, fmt.Sprintf("%da %db %d %dc %d! ", first, second, first, second, second); got != want || err != io.EOF {
 			t.Errorf("%q, %v: want %q", got, err, want)
 		}
 	}
