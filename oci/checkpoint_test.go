@@ -18,6 +18,7 @@ import (
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -629,46 +630,40 @@ func TestRestoredSharing(t *testing.T) {
 	}
 	p.good("restore", "-d", "--bundle", bundle(t, s), "--image-path", imageDir(t, `["","",""]`), "x")
 	groups := peers(t, filepath.Join(dir, "mounts"))
-	if root := groups[filepath.Join(p.dir, "x/criu/root")]; root.shared == "" {
+	if root := groups[filepath.Join(p.dir, "x/criu/root")]; root.Shared == 0 {
 		t.Error("the root shares nothing")
 	}
-	for place, want := range map[string]struct{ root, master string }{"/a": {"/a/deep", theirs.shared}, "/b": {"/b", theirs.shared}, "/all": {"/", theirs.shared}, "/c": {"/a/deep", ""}} {
+	for place, want := range map[string]struct {
+		root   string
+		master int
+	}{"/a": {"/a/deep", theirs.Shared}, "/b": {"/b", theirs.Shared}, "/all": {"/", theirs.Shared}, "/c": {"/a/deep", 0}} {
 		got := given(t, dir)[place]
 		if len(got) != 1 || got[0].root != want.root {
 			t.Errorf("%s is %v, want %s", place, got, want.root)
 			continue
 		}
-		if g := groups[got[0].path]; g.root != "/" || g.shared == "" || g.master != want.master {
-			t.Errorf("%s comes from %+v, want all of the file system, shared, that receives from %q", place, g, want.master)
+		if g := groups[got[0].path]; g.Root != "/" || g.Shared == 0 || g.Master != want.master {
+			t.Errorf("%s comes from %+v, want all of the file system, shared, that receives from %d", place, g, want.master)
 		}
 	}
 	p.good("delete", "-f", "x")
 	p.empty()
 }
 
-// A peer is how a mount shares and receives.
-type peer struct{ root, shared, master string }
-
-// peers reads them of a mountinfo, by the places of mounts.
-func peers(t *testing.T, file string) map[string]peer {
+// peers reads how mounts share and receive, by their places.
+func peers(t *testing.T, mountinfo string) map[string]namespace.Mount {
 	t.Helper()
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(mountinfo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := map[string]peer{}
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		m := peer{root: f[3]}
-		for _, x := range f[6:slices.Index(f, "-")] {
-			if n, ok := strings.CutPrefix(x, "shared:"); ok {
-				m.shared = n
-			}
-			if n, ok := strings.CutPrefix(x, "master:"); ok {
-				m.master = n
-			}
-		}
-		list[f[4]] = m
+	mounts, err := namespace.ParseMounts(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := map[string]namespace.Mount{}
+	for _, m := range mounts {
+		list[m.Point] = m
 	}
 	return list
 }
