@@ -58,8 +58,13 @@ func Calls() error {
 		{"statx", unix.SYS_STATX, none},
 	} {
 		if _, _, err := unix.RawSyscall6(c.nr, c.first, 0, 0, 0, 0, 0); err == unix.ENOSYS || err == unix.EPERM {
-			return fmt.Errorf("the system call %s is not there (%v): kakuri needs Linux 5.14 or newer, and a seccomp filter around it, as that of a container that it runs in, has to let %[1]s through: --privileged does, or --security-opt seccomp=unconfined with --security-opt systempaths=unconfined", c.name, err)
+			return fmt.Errorf("the system call %s is not there (%v): kakuri needs Linux 5.14 or newer, and %s", c.name, err, LetThrough(c.name))
 		}
 	}
 	return nil
+}
+
+// LetThrough is what can be done where a system call is refused.
+func LetThrough(call string) string {
+	return fmt.Sprintf("a seccomp filter around it, as that of a container that it runs in, has to let %s through: --privileged does, or --security-opt seccomp=unconfined with --security-opt systempaths=unconfined", call)
 }

@@ -77,7 +77,7 @@ var rooms = []room{
 	{"oci", []string{"abi", "plan", "launch", "network", "host", "namespace", "oci/specjson", "oci/criu", "cgroup", "cgroup/limits", "cgroup/systemd", "internal/files", "internal/leanjson", "internal/process", "internal/thread", "internal/wait"}, "it runs bundles by the floors below it, and is no engine"},
 	{"oci/criu", []string{"internal/wait"}, "it speaks to one program, and knows of no container"},
 	{"oci/specjson", []string{"abi"}, "it reads config.json at every start, and has to stay light"},
-	{"internal/sandbox", []string{"abi", "seccomp"}, "it shuts a process in, and knows of no archive"},
+	{"internal/sandbox", []string{"abi", "seccomp", "internal/files"}, "it shuts a process in, and knows of no archive"},
 	{"storage", []string{"abi", "plan", "launch", "host", "archive", "internal/files", "internal/sandbox"}, "it keeps layers and shows them, and knows of no image and no container"},
 	{"monitor/log", []string{"internal/wait"}, "it is in every container's monitor, and stands on system calls alone"},
 	{"monitor/dns", []string{"netip"}, "it is in every container's monitor, and what it answers from it is told"},

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -136,7 +137,9 @@ func enter(root int) error {
 	if err := unix.Fchdir(root); err != nil {
 		return os.NewSyscallError("fchdir", err)
 	}
-	if err := unix.PivotRoot(".", "."); err != nil {
+	if err := unix.PivotRoot(".", "."); err == unix.EPERM { // the new root is a mount of this process's own: nobody else says so
+		return fmt.Errorf("pivot_root: %w: %s", err, files.LetThrough("pivot_root"))
+	} else if err != nil {
 		return os.NewSyscallError("pivot_root", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
