@@ -557,7 +557,8 @@ func (b *builder) writeNetworks(dir string) error {
 	if len(b.wires) == 0 {
 		return ignoreMissing(os.Remove(dir + "/networks.json"))
 	}
-	n := monitor.Networks{Data: b.engine.data, Resolver: b.names.resolver, Servers: b.names.servers, Links: b.names.links, World: b.engine.rootless(), Egress: b.opts.Network.Egress}
+	n := monitor.Networks{Data: b.engine.data, Egress: b.opts.Network.Egress}
+	b.names.tell(&n, b.engine.rootless())
 	for _, w := range b.wires {
 		if w.network.Name == netdb.DefaultName {
 			continue // nobody is known by name there
@@ -581,4 +582,10 @@ type naming struct {
 	servers  []dns.Server
 	links    bool   // systemd-resolved says which of them is asked for a name
 	conf     []byte // resolv.conf
+}
+
+// tell has a container's monitor know it, that of an ordinary user's in his network world. Nobody else writes what is here: who may be asked goes as a whole, or somebody
+// whom nothing leads out to would still ask by links.
+func (n naming) tell(to *monitor.Networks, world bool) {
+	to.Resolver, to.Servers, to.Links, to.World = n.resolver, n.servers, n.links, world
 }

@@ -222,7 +222,7 @@ func (e *Engine) putOn(ctx context.Context, c *Container, setup *monitor.Setup, 
 		old.Resolver = &plan.Resolver{}
 	}
 	if err := e.rewriteNetworks(c, setup, func(n *monitor.Networks) {
-		n.Resolver, n.Servers = names.resolver, names.servers
+		names.tell(n, e.rootless())
 		if w.network.Name != netdb.DefaultName {
 			n.Networks = append(n.Networks, membership(w))
 		}

@@ -107,7 +107,8 @@ func (e *Engine) cutOff(ctx context.Context, c *Container, off *offNetwork, agai
 		if !m.Resolver { // a connect was killed that would have had one
 			old.Resolver = nil
 		} else if names.resolver || b.isolated() {
-			m.Servers = names.servers
+			names.resolver = true // who is on no network any more has it in his resolv.conf
+			names.tell(m, e.rootless())
 		} // else it is on the default network alone, and goes on to ask them
 	}, "", off.Endpoint.Addrs); err != nil || !moved && !again {
 		return err

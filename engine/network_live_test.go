@@ -705,3 +705,49 @@ func TestNamesOfAKilledRename(t *testing.T) {
 		t.Error("its names are not its own")
 	}
 }
+
+// TestNetworkChangeBehindResolved: behind the stub of systemd-resolved a container that runs is told of whom it may ask as one that is started is: who was left nothing that leads out
+// does not go on to ask the machine's servers by its links, and who was given something does not ask one link's servers for another link's names.
+func TestNetworkChangeBehindResolved(t *testing.T) {
+	nstest.Root(t)
+	nstest.ResolvConf(t, "nameserver 127.0.0.53\n")
+	const resolved = "/run/systemd/resolve"
+	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
+	if err := errors.Join(os.MkdirAll(resolved, 0o755), os.WriteFile(resolved+"/resolv.conf", []byte("nameserver 192.0.2.1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	e, ctx := open(t), t.Context()
+	loopback(t)
+	networks(t, e, NetworkConfig{Name: "inner", Internal: true}, NetworkConfig{Name: "outside"})
+	for first, changes := range map[string][]struct {
+		change   string
+		resolver bool // of ours
+		asks     bool
+	}{
+		"outside":         {{"", true, true}, {"+inner", true, true}, {"-outside", true, false}, {"-inner", true, false}, {"+outside", true, true}},
+		"inner":           {{"", true, false}, {"+outside", true, true}, {"-inner", true, true}, {"-outside", true, false}},
+		netdb.DefaultName: {{"", false, false}, {"+outside", true, true}, {"-outside", true, true}, {"+inner", true, true}, {"-" + netdb.DefaultName, true, false}},
+	} {
+		c := detached(t, e, on(first, Config{Name: "one", Command: []string{"sleep", "1000"}}))
+		when := "on " + first
+		for _, step := range changes {
+			when += " " + step.change
+			var err error
+			if name, ok := strings.CutPrefix(step.change, "+"); ok {
+				err = e.NetworkConnect(ctx, name, "one", Attachment{})
+			} else if name, ok := strings.CutPrefix(step.change, "-"); ok {
+				err = e.NetworkDisconnect(ctx, name, "one", false)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			n, err := monitor.ReadNetworks(c.dir)
+			if err != nil || n.Resolver != step.resolver || n.Links != step.asks || (len(n.Servers) > 0) != step.asks || n.World {
+				t.Errorf("%s: %v, it has %+v; want a resolver %v that asks %v", when, err, n, step.resolver, step.asks)
+			}
+		}
+		if err := e.Remove(ctx, "one", RemoveOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -523,7 +523,7 @@ func (n *names) Reverse(p netip.Prefix) (name string, ours bool) {
 // Servers implements [dns.Names].
 func (n *names) Servers(name string, address bool) ([]dns.Server, bool) {
 	now, _ := n.forThis()
-	if now.Links {
+	if now.Links && len(now.Servers) > 0 { // else nobody is to be asked
 		if routes, known := n.links.Routes(); known {
 			// As systemd-resolved has it: names of one label are for search domains and for neighbours, and are not told to others' servers.
 			if address && !strings.Contains(name, ".") {

@@ -16,7 +16,7 @@ type Networks struct {
 	Resolver bool `json:",omitempty"`
 	// Servers are asked for all other names, in this order. With none, as in a container whose networks are all internal, nobody is.
 	Servers []dns.Server `json:",omitempty"`
-	// Links has systemd-resolved say which servers are asked for which names, where it answers: its links have domains. World is of an ordinary user, who is in a network
+	// Links has systemd-resolved say which servers are asked for which names, where it answers and there are Servers: its links have domains. World is of an ordinary user, who is in a network
 	// world and asks some of them at other addresses.
 	Links, World bool `json:",omitempty"`
 	// Egress, when set, is what the container may begin to speak to: no other names are answered.
