@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/dbus"
+	"github.com/kakuri/kakuri/internal/dbus/fakebus"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/monitor/dns"
@@ -315,4 +317,59 @@ func lookup(t *testing.T, name string) int {
 		return -1
 	}
 	return int(buf[7])
+}
+
+// TestServersByLinks: behind systemd-resolved a name below a link's domain is asked of that link's servers alone, and one of one label of nobody, where it answers; else the servers of its
+// file are asked for all. Who may ask nobody does not ask the links' either (CVE-2024-29018).
+func TestServersByLinks(t *testing.T) {
+	nstest.Root(t) // who has a /run of his own
+	const resolved = "/run/systemd/resolve"
+	if err := os.MkdirAll(resolved, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
+	bus := fakebus.ServeResolved(t, map[string]any{
+		" DNSEx":                 dbus.Rows{{int32(2), int32(2), []byte{10, 0, 0, 53}, uint16(0), ""}, {int32(3), int32(2), []byte{10, 9, 0, 53}, uint16(5300), ""}},
+		" Domains":               dbus.Rows{{int32(3), "corp.example", true}},
+		"/link/_32 DefaultRoute": true,
+		"/link/_33 DefaultRoute": false,
+	})
+	at := netip.MustParseAddr
+	lan, vpn := dns.Server{Addr: at("10.0.0.53"), Host: true}, dns.Server{Addr: at("10.9.0.53"), Port: 5300, Host: true}
+	listed := []dns.Server{{Addr: at("192.0.2.1"), Host: true}}
+	for when, test := range map[string]struct {
+		said   Networks
+		away   bool
+		vpn    []dns.Server // asked for what is below the VPN's domain
+		others []dns.Server
+		label  bool // one label is asked of others'
+	}{
+		"links":             {Networks{Servers: listed, Links: true}, false, []dns.Server{vpn}, []dns.Server{lan}, false},
+		"no links":          {Networks{Servers: listed}, false, listed, listed, true},
+		"nobody on the bus": {Networks{Servers: listed, Links: true}, true, listed, listed, true},
+		"no way out":        {Networks{Links: true}, false, nil, nil, true},
+	} {
+		bus.Lock()
+		bus.Away = test.away
+		bus.Unlock()
+		dir := t.TempDir()
+		if err := WriteJSON(dir, "networks.json", test.said); err != nil {
+			t.Fatal(err)
+		}
+		n := newNames(dir, t.TempDir())
+		t.Cleanup(n.close)
+		for _, ask := range []struct {
+			name    string
+			address bool
+			want    []dns.Server
+			told    bool
+		}{
+			{"git.corp.example", true, test.vpn, true}, {"corp.example", true, test.vpn, true}, {"www.example.org", true, test.others, true},
+			{"nas", true, map[bool][]dns.Server{true: test.others}[test.label], test.label}, {"nas", false, test.others, true},
+		} {
+			if got, told := n.Servers(ask.name, ask.address); !slices.Equal(got, ask.want) || told != ask.told {
+				t.Errorf("%s: %s, of its address %v: asked of %v, %v; want %v, %v", when, ask.name, ask.address, got, told, ask.want, ask.told)
+			}
+		}
+	}
 }

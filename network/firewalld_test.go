@@ -1,10 +1,8 @@
 package network
 
 import (
-	"bufio"
 	"errors"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kakuri/kakuri/internal/dbus"
+	"github.com/kakuri/kakuri/internal/dbus/fakebus"
 )
 
 // A fakeFirewalld is a bus with a firewalld on it, as far as zones of interfaces go.
@@ -29,7 +28,7 @@ type fakeFirewalld struct {
 // serveFirewalld has it on the system bus.
 func serveFirewalld(t *testing.T) *fakeFirewalld {
 	f := &fakeFirewalld{zones: map[string]string{}}
-	serveBus(t, func(m *dbus.Message) (any, error) {
+	fakebus.Serve(t, func(m *dbus.Message) (any, error) {
 		body, err := f.answer(m)
 		if m.Interface == "org.fedoraproject.FirewallD1.zone" {
 			f.mu.Lock()
@@ -40,72 +39,6 @@ func serveFirewalld(t *testing.T) *fakeFirewalld {
 		return body, err
 	})
 	return f
-}
-
-// serveBus has a system bus be where the environment says; io.EOF is no answer.
-func serveBus(t *testing.T, answer func(*dbus.Message) (any, error)) {
-	path := t.TempDir() + "/bus"
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+path)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go talk(c, answer)
-		}
-	}()
-}
-
-func talk(c net.Conn, answer func(*dbus.Message) (any, error)) {
-	defer c.Close()
-	r := bufio.NewReader(c)
-	for line := ""; line != "BEGIN\r\n"; {
-		var err error
-		if line, err = r.ReadString('\n'); err != nil {
-			return
-		}
-		switch strings.TrimLeft(line, "\x00") {
-		case "AUTH EXTERNAL\r\n":
-			io.WriteString(c, "DATA\r\n")
-		case "DATA\r\n":
-			io.WriteString(c, "OK 0123456789abcdef0123456789abcdef\r\n")
-		}
-	}
-	for {
-		head, err := r.Peek(16)
-		if err != nil {
-			return
-		}
-		n, err := dbus.Length(head)
-		if err != nil {
-			return
-		}
-		b := make([]byte, n)
-		if _, err := io.ReadFull(r, b); err != nil {
-			return
-		}
-		m, err := dbus.Decode(b)
-		if err != nil {
-			return
-		}
-		reply := &dbus.Message{Kind: dbus.KindReturn, Serial: m.Serial, Reply: m.Serial, Sender: m.Destination}
-		if body, err := answer(m); err == io.EOF {
-			io.Copy(io.Discard, r)
-			return
-		} else if err != nil {
-			reply.Kind, reply.ErrorName, reply.Body = dbus.KindError, "org.fedoraproject.FirewallD1.Exception", []any{err.Error()}
-		} else {
-			reply.Body = []any{body}
-		}
-		b, _ = reply.Encode()
-		c.Write(b)
-	}
 }
 
 func (f *fakeFirewalld) answer(m *dbus.Message) (any, error) {

@@ -2,18 +2,16 @@ package network
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/dbus"
+	"github.com/kakuri/kakuri/internal/dbus/fakebus"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/netip"
 )
@@ -67,45 +65,9 @@ func TestNameRoutes(t *testing.T) {
 	}
 }
 
-// A fakeResolved is a bus with systemd-resolved on it.
-type fakeResolved struct {
-	mu       sync.Mutex
-	props    map[string]any // by object and name
-	silent   bool
-	away     bool
-	asked    int
-	autoload []string // destinations that were called without anybody there
-}
-
-func (f *fakeResolved) answer(m *dbus.Message) (any, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch m.Member {
-	case "Hello":
-		f.asked++
-		return ":1.1", nil
-	case "NameHasOwner":
-		return !f.away && m.Body[0] == resolvedName, nil
-	}
-	if f.away {
-		f.autoload = append(f.autoload, m.Destination)
-	}
-	if f.silent {
-		return nil, io.EOF
-	}
-	if m.Destination != resolvedName || m.Interface != "org.freedesktop.DBus.Properties" || m.Member != "Get" {
-		return nil, errors.New("what?")
-	}
-	v, ok := f.props[fmt.Sprint(strings.TrimPrefix(m.Path, resolvedPath), " ", m.Body[1])]
-	if !ok {
-		return nil, errors.New("no such property")
-	}
-	return dbus.Variant{Value: v}, nil
-}
-
 // split is a machine with a LAN and a VPN that is for some names.
-func split(t *testing.T) *fakeResolved {
-	f := &fakeResolved{props: map[string]any{
+func split(t *testing.T) *fakebus.Resolved {
+	return fakebus.ServeResolved(t, map[string]any{
 		" DNSEx": dbus.Rows{
 			{int32(0), int32(2), []byte{127, 0, 0, 1}, uint16(5300), "dns.example"},
 			{int32(2), int32(10), append([]byte{0xfe, 0x80, 13: 0}, 0, 1), uint16(0), ""},
@@ -117,9 +79,7 @@ func split(t *testing.T) *fakeResolved {
 		" Domains":                dbus.Rows{{int32(0), "Home.Example.", false}, {int32(12), "corp.example", true}, {int32(13), "lab.example", true}, {int32(13), ".", true}, {int32(99), "x", false}},
 		"/link/_32 DefaultRoute":  true,
 		"/link/_312 DefaultRoute": false,
-	}}
-	serveBus(t, f.answer)
-	return f
+	})
 }
 
 // TestReadResolved: servers with their ports and devices, domains, and which links are for other names: said, or as it was before systemd could say so.
@@ -136,18 +96,18 @@ func TestReadResolved(t *testing.T) {
 	}
 	// systemd 245 knows no ports.
 	var old dbus.Rows
-	for _, row := range f.props[" DNSEx"].(dbus.Rows) {
+	for _, row := range f.Props[" DNSEx"].(dbus.Rows) {
 		old = append(old, row[:3])
 	}
-	delete(f.props, " DNSEx")
-	f.props[" DNS"] = old
+	delete(f.Props, " DNSEx")
+	f.Props[" DNS"] = old
 	want[0].Servers[0].Port = 0
 	if got, err := ReadResolved(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("of an old one %+v, %v\nwant %+v", got, err, want)
 	}
-	f.away = true
-	if got, err := ReadResolved(); err == nil || got != nil || f.autoload != nil {
-		t.Errorf("of nobody: %+v, %v; called %v", got, err, f.autoload)
+	f.Away = true
+	if got, err := ReadResolved(); err == nil || got != nil || f.Autoload != nil {
+		t.Errorf("of nobody: %+v, %v; called %v", got, err, f.Autoload)
 	}
 }
 
@@ -174,13 +134,13 @@ func TestResolvedLinks(t *testing.T) {
 		}
 	}
 	settle()
-	asked := f.asked
-	if l.Routes(); f.asked != asked {
+	asked := f.Asked
+	if l.Routes(); f.Asked != asked {
 		t.Error("asked again, and nothing has changed")
 	}
-	f.mu.Lock()
-	f.props[" Domains"] = dbus.Rows{{int32(12), "other.example", true}}
-	f.mu.Unlock()
+	f.Lock()
+	f.Props[" Domains"] = dbus.Rows{{int32(12), "other.example", true}}
+	f.Unlock()
 	change := func() {
 		t.Helper()
 		name := filepath.Join(resolvedDir, ".#resolv.conf")
@@ -194,18 +154,18 @@ func TestResolvedLinks(t *testing.T) {
 		t.Errorf("after a change: %v, %v", got, known)
 	}
 	settle()
-	f.mu.Lock()
-	f.silent = true
-	f.mu.Unlock()
+	f.Lock()
+	f.Silent = true
+	f.Unlock()
 	change()
-	asked = f.asked
+	asked = f.Asked
 	for range 3 {
 		if routes, known := l.Routes(); !known || len(routes) != 4 {
 			t.Errorf("while it is silent: %v, %v", routes, known)
 		}
 	}
-	if f.asked != asked+1 {
-		t.Errorf("asked %d times while it is silent", f.asked-asked)
+	if f.Asked != asked+1 {
+		t.Errorf("asked %d times while it is silent", f.Asked-asked)
 	}
 }
 

@@ -44,7 +44,8 @@ type (
 	}
 	// Properties is a(sv).
 	Properties []Property
-	// Rows are structures, one at least, whose types are those of the first one's values: a(isb).
+	// Rows are structures, one at least, whose types are those of the first one's values: a(isb). Nobody here sends any, but
+	// others do, and tests are those: they would else have a second encoder.
 	Rows [][]any
 	// Auxiliary is a(sa(sv)), the units that StartTransientUnit makes besides: always none.
 	Auxiliary struct{}

@@ -1,9 +1,15 @@
 package serve
 
 import (
+	"errors"
+	"os"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/kakuri/kakuri/internal/dbus"
+	"github.com/kakuri/kakuri/internal/dbus/fakebus"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/netip"
 	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/uplink"
@@ -65,4 +71,45 @@ func TestLinkServers(t *testing.T) {
 	if want := []uplink.NameServer{{Addr: at("127.0.0.9")}, {Addr: at("fe80::1"), Device: 3}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
+}
+
+// TestPassedByLinks: behind systemd-resolved what only its links have is passed on as well, by who is not waited for.
+func TestPassedByLinks(t *testing.T) {
+	nstest.Root(t) // who has a /run of his own
+	nstest.ResolvConf(t, "nameserver 127.0.0.53\n")
+	const resolved = "/run/systemd/resolve"
+	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
+	if err := errors.Join(os.MkdirAll(resolved, 0o755), os.WriteFile(resolved+"/resolv.conf", []byte("nameserver 192.0.2.1\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	fakebus.ServeResolved(t, map[string]any{
+		" DNSEx":                 dbus.Rows{{int32(3), int32(2), []byte{127, 0, 0, 9}, uint16(0), ""}},
+		" Domains":               dbus.Rows{{int32(3), "corp.example", true}},
+		"/link/_33 DefaultRoute": false,
+	})
+	log, err1 := os.Create(t.TempDir() + "/log")
+	gone, err2 := os.Create(t.TempDir() + "/gone") // in the place of the process inside, which cannot be asked: what was tried is seen by that
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	gone.Close()
+	s := server{passed: map[string]string{}, log: log, in: &side{conn: gone}}
+	s.mu.Lock()
+	s.passNames()
+	s.mu.Unlock()
+	tried := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, udp := s.passed["127.0.0.9 udp"]
+		_, tcp := s.passed["127.0.0.9 tcp"]
+		return udp && tcp
+	}
+	for end := time.Now().Add(30 * time.Second); !tried(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("a link's server is not passed on: %v", s.passed)
+		}
+	}
+	s.links.Close()
+	s.names.Close()
 }
