@@ -118,6 +118,9 @@ func TestDist(t *testing.T) {
 			t.Errorf("the tarball has no %s: %v", name, err)
 		}
 	}
+	if _, err := os.Stat(filepath.Join(root, "usr/lib/firewalld/zones/kakuri.xml")); err != nil { // firewalld reads no other directory of packages
+		t.Errorf("the package has no zone for firewalld: %v", err)
+	}
 	others, err := os.ReadFile(filepath.Join(unpacked, "share/doc/kakuri/THIRD-PARTY-NOTICES"))
 	if err != nil {
 		t.Error(err)
