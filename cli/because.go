@@ -125,7 +125,7 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"its own devices":                        "自分のデバイス",
 		"as much swap as --memory":               "スワップは --memory と同じだけ",
 		"who runs out of memory ends as a whole": "メモリーが尽きたら全体が終わる",
-		"who runs out of memory ends as a whole, and makes no more than a share of the control groups that there can be": "メモリーが尽きたら全体が終わり、作れる制御グループはマシンの上限の一部まで",
+		"who runs out of memory ends as a whole, and makes no more than a share of the control groups that there can be": "メモリーが尽きたら全体が終わり、作れるコントロールグループはマシンの上限の一部まで",
 		"the process begins in its cgroup":  "プロセスは自分のコントロールグループの中で始まる",
 		"root inside may divide its cgroup": "中の root がコントロールグループを分けられる",
 

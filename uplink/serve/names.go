@@ -69,7 +69,7 @@ func linkServers(routes network.NameRoutes) (list []uplink.NameServer) {
 	return list
 }
 
-// passTo passes on to servers. The lock is held, or nobody else is there yet.
+// passTo passes on to servers. The lock is held.
 func (s *server) passTo(list []uplink.NameServer) {
 	for _, to := range list {
 		for _, proto := range []string{"udp", "tcp"} {
