@@ -275,7 +275,7 @@ func severalLinks(servers []server) bool {
 	for _, s := range servers {
 		list = append(list, s.Addr)
 	}
-	return network.SeveralResolved(list)
+	return uplink.SeveralResolved(list)
 }
 
 // named reports whether there are names that no other server has, or limits to what is asked for. Then those without a dot are asked for as they are; else search

@@ -399,8 +399,8 @@ type names struct {
 	now  Networks
 	db   *netdb.DB // asked for names and addresses, which lie below run
 
-	links network.ResolvedLinks // where networks.json has them asked
-	log   refusals              // of a container with --egress
+	links uplink.ResolvedLinks // where networks.json has them asked
+	log   refusals             // of a container with --egress
 }
 
 func newNames(dir, run string) *names {
@@ -536,7 +536,7 @@ func (n *names) Servers(name string, address bool) ([]dns.Server, bool) {
 }
 
 // asked is how a monitor asks servers of the machine.
-func asked(servers []network.NameServer, world bool) (list []dns.Server) {
+func asked(servers []uplink.NameServer, world bool) (list []dns.Server) {
 	for _, s := range servers {
 		u := dns.Server{Addr: s.Addr, Port: s.Port, Scope: s.Device, Host: true}
 		if world {

@@ -14,7 +14,6 @@ import (
 	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/netip"
-	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/network/netdb"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/kakuri/kakuri/uplink"
@@ -144,7 +143,7 @@ func TestNames(t *testing.T) {
 
 // TestAskedInWorld: what systemd-resolved has on the machine's loopback, or knows by a link, an ordinary user's monitor asks where the uplink passes it on.
 func TestAskedInWorld(t *testing.T) {
-	list := []network.NameServer{{Addr: netip.MustParseAddr("192.0.2.1"), Port: 5300}, {Addr: netip.MustParseAddr("fe80::1"), Device: 3}, {Addr: netip.MustParseAddr("127.0.0.9")}}
+	list := []uplink.NameServer{{Addr: netip.MustParseAddr("192.0.2.1"), Port: 5300}, {Addr: netip.MustParseAddr("fe80::1"), Device: 3}, {Addr: netip.MustParseAddr("127.0.0.9")}}
 	inside, _ := uplink.NameServer{Addr: list[1].Addr, Device: 3}.Inside()
 	for world, want := range map[bool][]dns.Server{
 		false: {{Addr: list[0].Addr, Port: 5300, Host: true}, {Addr: list[1].Addr, Scope: 3, Host: true}, {Addr: list[2].Addr, Host: true}},

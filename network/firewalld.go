@@ -160,30 +160,11 @@ type firewalld struct{ *dbus.Conn }
 
 // openFirewalld connects; nil where it does not run, and has left its rules.
 func openFirewalld(waits time.Duration) (*firewalld, error) {
-	c, err := openService(firewalldName, waits)
+	c, err := dbus.SystemService(firewalldName, waits)
 	if c == nil || err != nil {
 		return nil, err
 	}
 	return &firewalld{c}, nil
-}
-
-// openService connects to the system bus, where somebody has a name on it; nil where nobody has, or there is no bus. A call alone might have the service
-// started, which is not to be had by the way.
-func openService(name string, waits time.Duration) (*dbus.Conn, error) {
-	c, err := dbus.SystemWithin(waits)
-	if errors.Is(err, dbus.ErrNoBus) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	const daemon = "org.freedesktop.DBus"
-	body, err := c.Call(&dbus.Message{Destination: daemon, Path: "/org/freedesktop/DBus", Interface: daemon, Member: "NameHasOwner", Body: []any{name}})
-	if has, _ := first(body).(bool); err != nil || !has {
-		c.Close()
-		return nil, err
-	}
-	return c, nil
 }
 
 // call calls a method of its interface for zones.

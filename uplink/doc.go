@@ -17,5 +17,8 @@
 // What the program does is in uplink/serve, and its stack in uplink/stack: nobody else links them. What both sides say to each other is [Answer]
 // and the words of a question, such as [AskPublish].
 //
+// Whom the machine asks for names is here as well, since monitors and the program have to agree on it: its resolv.conf(5) ([ParseResolv]), and behind systemd-resolved the servers of
+// its links ([ResolvedLinks]), as root's monitors ask them, too.
+//
 // What it may not do: know what a container is, or what the program does.
 package uplink

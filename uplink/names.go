@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A NameServer is a server for names that a machine asks. Device is the number of the one that a link-local address is on, 0 for none.
+// A NameServer is a server for names that a machine asks.
 type NameServer struct {
 	Addr   netip.Addr
-	Device uint32
+	Port   uint16 // 0 is 53; systemd-resolved alone has others
+	Device uint32 // number of the one that a link-local address is on; 0 for none
 }
 
-// String is it as resolv.conf(5) has it.
+// String is it as resolv.conf(5) has it, which knows no ports.
 func (s NameServer) String() string {
 	if s.Device == 0 {
 		return s.Addr.String()
@@ -85,7 +86,7 @@ func (r Resolv) Stub() bool {
 // ResolvConf is whom a machine asks for names, and resolvedConf whom systemd-resolved asks for it.
 const (
 	ResolvConf   = "/etc/resolv.conf"
-	resolvedConf = "/run/systemd/resolve/resolv.conf"
+	resolvedConf = resolvedDir + "/resolv.conf"
 )
 
 // Behind is whom the stub of systemd-resolved asks, where that is all there is of servers and it names some; read reads a file.

@@ -42,6 +42,29 @@ func System() (*Conn, error) { return dialSystem(time.Time{}) }
 // SystemWithin connects to the system bus, and has everybody on it answer within a time, whatever number of questions there are.
 func SystemWithin(waits time.Duration) (*Conn, error) { return dialSystem(time.Now().Add(waits)) }
 
+// SystemService is [SystemWithin] where somebody has a name on the bus; nil where nobody has, or there is no bus. A call alone might have the service started,
+// which is not to be had by the way.
+func SystemService(name string, waits time.Duration) (*Conn, error) {
+	c, err := SystemWithin(waits)
+	if errors.Is(err, ErrNoBus) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	const daemon = "org.freedesktop.DBus"
+	body, err := c.Call(&Message{Destination: daemon, Path: "/org/freedesktop/DBus", Interface: daemon, Member: "NameHasOwner", Body: []any{name}})
+	has := false
+	if err == nil && len(body) > 0 {
+		has, _ = body[0].(bool)
+	}
+	if !has {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 func dialSystem(until time.Time) (*Conn, error) {
 	return dialBus(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), "/run/dbus/system_bus_socket", until)
 }

@@ -88,7 +88,7 @@ var rooms = []room{
 	{"network/reach", []string{"namespace", "network/netlink", "internal/files", "internal/thread", "internal/wait", "ui"}, "it reads what the kernel has between two ends, judges, and changes nothing"},
 	{"uplink/stack", []string{"netip", "internal/files"}, "it is a TCP/IP stack between a device and sockets, and one program links it"},
 	{"uplink/world", []string{"plan", "launch", "uplink", "internal/files", "internal/process"}, "it keeps two namespaces for an ordinary user, and knows of no container"},
-	{"uplink", []string{"plan", "network", "netip", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},
+	{"uplink", []string{"plan", "network", "netip", "internal/dbus", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it starts one program and speaks to it, and is in every monitor"},
 	{"uplink/serve", []string{"abi", "plan", "launch", "network", "netip", "network/netlink", "uplink", "internal/files", "internal/leanjson", "internal/process", "internal/seqpacket"}, "it connects one network namespace with the machine, and knows of no container"},
 	{"image", []string{"abi", "archive", "internal/files", "internal/leanjson"}, "it keeps and moves images; what keeps their layers it is told by its caller"},
 	{"monitor", []string{"abi", "seccomp", "plan", "launch", "namespace", "oci", "cgroup", "network", "network/netdb", "netip", "monitor/log", "monitor/dns", "internal/files", "internal/leanjson", "internal/seqpacket", "uplink", "network/netlink"}, "it is the memory of every idle container, and knows of no image and no volume"},

@@ -57,11 +57,13 @@ func (s *server) passLinks() {
 }
 
 // linkServers are those of links that are passed on.
-func linkServers(routes network.NameRoutes) (list []uplink.NameServer) {
+func linkServers(routes uplink.NameRoutes) (list []uplink.NameServer) {
 	for _, l := range routes {
-		for _, n := range l.Servers {
-			to := uplink.NameServer{Addr: n.Addr, Device: n.Device}
-			if _, passed := to.Inside(); passed && (n.Port == 0 || n.Port == 53) && !slices.Contains(list, to) {
+		for _, to := range l.Servers {
+			if to.Port == 53 {
+				to.Port = 0
+			}
+			if _, passed := to.Inside(); passed && to.Port == 0 && !slices.Contains(list, to) {
 				list = append(list, to)
 			}
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/kakuri/kakuri/internal/dbus/fakebus"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/netip"
-	"github.com/kakuri/kakuri/network"
 	"github.com/kakuri/kakuri/uplink"
 )
 
@@ -64,9 +63,9 @@ func TestPassedResolved(t *testing.T) {
 // TestLinkServers: of the servers of systemd-resolved's links those on a loopback or at a link's own address are passed on, at the port that is passed on.
 func TestLinkServers(t *testing.T) {
 	at := netip.MustParseAddr
-	got := linkServers(network.NameRoutes{
-		{Servers: []network.NameServer{{Addr: at("192.0.2.1")}, {Addr: at("127.0.0.9"), Port: 53}, {Addr: at("127.0.0.8"), Port: 5300}}},
-		{Device: 3, Servers: []network.NameServer{{Addr: at("fe80::1"), Device: 3}, {Addr: at("fe80::1"), Device: 3}}},
+	got := linkServers(uplink.NameRoutes{
+		{Servers: []uplink.NameServer{{Addr: at("192.0.2.1")}, {Addr: at("127.0.0.9"), Port: 53}, {Addr: at("127.0.0.8"), Port: 5300}}},
+		{Device: 3, Servers: []uplink.NameServer{{Addr: at("fe80::1"), Device: 3}, {Addr: at("fe80::1"), Device: 3}}},
 	})
 	if want := []uplink.NameServer{{Addr: at("127.0.0.9")}, {Addr: at("fe80::1"), Device: 3}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

@@ -141,9 +141,9 @@ type server struct {
 	lock      *os.File
 	users     *os.File // whoever needs the uplink has a lock of it; nil where it ends when it is told to
 	control   *os.File
-	names     *network.Relay        // nil where no server for names is on the machine's loopback
-	passed    map[string]string     // by address and protocol of a server for names: why it is not passed on, empty when it is
-	links     network.ResolvedLinks // whose servers are among them
+	names     *network.Relay       // nil where no server for names is on the machine's loopback
+	passed    map[string]string    // by address and protocol of a server for names: why it is not passed on, empty when it is
+	links     uplink.ResolvedLinks // whose servers are among them
 	once      sync.Once
 	end       chan struct{} // closed when it is to end
 

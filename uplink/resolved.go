@@ -1,4 +1,4 @@
-package network
+package uplink
 
 import (
 	"errors"
@@ -32,13 +32,6 @@ const (
 	resolvedPatience = time.Second      // of a question for a name, which is given up after five
 	resolvedAgain    = 10 * time.Second // until who did not answer is asked again
 )
-
-// A NameServer is a server for names that a machine asks.
-type NameServer struct {
-	Addr   netip.Addr
-	Port   uint16 // 0 is 53
-	Device uint32 // that a link-local address is on; 0 for none
-}
 
 // NameRoutes say which servers are asked for which names.
 type NameRoutes []NameLink
@@ -175,7 +168,7 @@ func severalResolved(root string, listed []netip.Addr) bool {
 
 // ReadResolved asks systemd-resolved, which it does not have started.
 func ReadResolved() (NameRoutes, error) {
-	c, err := openService(resolvedName, resolvedPatience)
+	c, err := dbus.SystemService(resolvedName, resolvedPatience)
 	if err != nil {
 		return nil, err
 	}
@@ -302,6 +295,9 @@ func (r resolved) get(path, of, name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, _ := first(body).(dbus.Variant)
+	if len(body) == 0 {
+		return nil, nil
+	}
+	v, _ := body[0].(dbus.Variant)
 	return v.Value, nil
 }
