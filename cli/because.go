@@ -195,7 +195,7 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"networks are apart, and reached by published ports only":                   "ネットワークどうしは分かれていて、届くのは公開されたポートだけ",
 		"containers of a network know each other's names":                           "同じネットワークのコンテナは、互いの名前を知っている",
 		"an ordinary user's containers are connected to networks of the user's own": "一般ユーザーのコンテナは、そのユーザー自身のネットワークにつながる",
-		"a MAC of ours is nobody else's, so no address waits for an answer":         "MAC アドレスは kakuri が割り当て、ほかにないので、応答を待たない",
+		"a MAC is one container's, so no address waits for an answer":               "MAC アドレスは一つのコンテナのものなので、応答を待たない",
 		"a neighbour is no router":                                                  "隣はルーターではない",
 		"a network without IPv6 brings no addresses of its neighbours' making":      "IPv6 のないネットワークでは、隣が作ったアドレスを受け取らない",
 		"it is connected there":                                                     "そこでつなぐ",

@@ -409,10 +409,10 @@ func newNames(dir, run string) *names {
 
 // close lets go of the files that it holds.
 func (n *names) close() {
+	n.links.Close()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.forget()
-	n.links.Close()
 	if n.db != nil {
 		n.db.Forget()
 	}
@@ -525,8 +525,8 @@ func (n *names) Servers(name string, address bool) ([]dns.Server, bool) {
 	now, _ := n.forThis()
 	if now.Links && len(now.Servers) > 0 { // else nobody is to be asked
 		if routes, known := n.links.Routes(); known {
-			// As systemd-resolved has it: names of one label are for search domains and for neighbours, and are not told to others' servers.
-			if address && !strings.Contains(name, ".") {
+			// As systemd-resolved has it: names of one label are for search domains and for neighbours, and are not told to others' servers. One router for all may know them.
+			if address && name != "" && !strings.Contains(name, ".") && routes.Several() {
 				return nil, false
 			}
 			return asked(routes.Servers(name), now.World), true

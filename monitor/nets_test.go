@@ -327,8 +327,9 @@ func TestServersByLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll("/run/systemd") })
+	both := dbus.Rows{{int32(2), int32(2), []byte{10, 0, 0, 53}, uint16(0), ""}, {int32(3), int32(2), []byte{10, 9, 0, 53}, uint16(5300), ""}}
 	bus := fakebus.ServeResolved(t, map[string]any{
-		" DNSEx":                 dbus.Rows{{int32(2), int32(2), []byte{10, 0, 0, 53}, uint16(0), ""}, {int32(3), int32(2), []byte{10, 9, 0, 53}, uint16(5300), ""}},
+		" DNSEx":                 both,
 		" Domains":               dbus.Rows{{int32(3), "corp.example", true}},
 		"/link/_32 DefaultRoute": true,
 		"/link/_33 DefaultRoute": false,
@@ -339,17 +340,19 @@ func TestServersByLinks(t *testing.T) {
 	for when, test := range map[string]struct {
 		said   Networks
 		away   bool
+		links  dbus.Rows
 		vpn    []dns.Server // asked for what is below the VPN's domain
 		others []dns.Server
 		label  bool // one label is asked of others'
 	}{
-		"links":             {Networks{Servers: listed, Links: true}, false, []dns.Server{vpn}, []dns.Server{lan}, false},
-		"no links":          {Networks{Servers: listed}, false, listed, listed, true},
-		"nobody on the bus": {Networks{Servers: listed, Links: true}, true, listed, listed, true},
-		"no way out":        {Networks{Links: true}, false, nil, nil, true},
+		"links":             {Networks{Servers: listed, Links: true}, false, both, []dns.Server{vpn}, []dns.Server{lan}, false},
+		"one link":          {Networks{Servers: listed, Links: true}, false, both[:1], []dns.Server{lan}, []dns.Server{lan}, true},
+		"no links":          {Networks{Servers: listed}, false, both, listed, listed, true},
+		"nobody on the bus": {Networks{Servers: listed, Links: true}, true, both, listed, listed, true},
+		"no way out":        {Networks{Links: true}, false, both, nil, nil, true},
 	} {
 		bus.Lock()
-		bus.Away = test.away
+		bus.Away, bus.Props[" DNSEx"] = test.away, test.links
 		bus.Unlock()
 		dir := t.TempDir()
 		if err := WriteJSON(dir, "networks.json", test.said); err != nil {
@@ -364,7 +367,7 @@ func TestServersByLinks(t *testing.T) {
 			told    bool
 		}{
 			{"git.corp.example", true, test.vpn, true}, {"corp.example", true, test.vpn, true}, {"www.example.org", true, test.others, true},
-			{"nas", true, map[bool][]dns.Server{true: test.others}[test.label], test.label}, {"nas", false, test.others, true},
+			{"nas", true, map[bool][]dns.Server{true: test.others}[test.label], test.label}, {"nas", false, test.others, true}, {"", true, test.others, true},
 		} {
 			if got, told := n.Servers(ask.name, ask.address); !slices.Equal(got, ask.want) || told != ask.told {
 				t.Errorf("%s: %s, of its address %v: asked of %v, %v; want %v, %v", when, ask.name, ask.address, got, told, ask.want, ask.told)

@@ -17,9 +17,7 @@ import (
 // firewalld rejects what is forwarded from devices of zones that do not accept it, and a bridge that nobody put into one is in
 // the default zone. Its D-Bus interface is documented for programs that make devices: firewalld.dbus(5). A bridge goes into
 // the zone "trusted", which is there always, as netavark has it; Docker makes a zone of the same meaning of its own, for which firewalld has
-// to load everything anew. That holds until firewalld ends or loads its rules anew. From then on bridges with names of this program are in the zone "kakuri", where its file (firewalld/kakuri.xml)
-// is in firewalld's directory, as the package has it: that file is read at each start, and nobody has to come and say it again. Bridges with other names are told of again by the next command.
-// An administrator's own choice for the bridge is left alone.
+// to load everything anew. That holds until firewalld ends or loads its rules anew, and then until the next command of ours; an administrator's own choice for the bridge is left alone.
 const (
 	firewalldTable = "firewalld" // of nftables, by which it is seen that it is at work
 	firewalldZone  = "trusted"

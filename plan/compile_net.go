@@ -190,11 +190,13 @@ func (w *wiring) endpoint(field string, e *Endpoint) {
 	case e.Driver == DriverBridge:
 		sysctl("net.ipv6.conf.IFNAME.accept_ra", "0", because("default: a neighbour is no router"), true)
 		// For a second or two after its start nothing could be bound to the link-local address, and servers that listen at each address leave it out, or end.
-		sysctl("net.ipv6.conf.IFNAME.accept_dad", "0", because("default: a MAC of ours is nobody else's, so no address waits for an answer"), true)
+		if e.Sysctls["net.ipv6.conf.IFNAME.accept_dad"] == "" {
+			sysctl("net.ipv6.conf.IFNAME.accept_dad", "0", because("default: a MAC is one container's, so no address waits for an answer"), true)
+		}
 	}
 	// One of ipvlan has its parent's MAC, which the link knows.
 	announced := len(e.Addrs) > 0 && e.Driver != DriverIPvlan && e.Sysctls["net.ipv4.conf.IFNAME.arp_notify"] == ""
-	if announced && v6 {
+	if announced && v6 && e.Sysctls["net.ipv6.conf.IFNAME.ndisc_notify"] == "" {
 		sysctl("net.ipv6.conf.IFNAME.ndisc_notify", "1", cause, true)
 	}
 	for _, key := range sortedKeys(e.Sysctls) {

@@ -26,11 +26,14 @@ const (
 	resolvedDir = "/run/systemd/resolve"
 
 	// Who sets links are root and the console's user. These bound what one question costs all the same.
+	mostFiles   = 64 // of links that a start reads: to read more would cost more than a resolver
 	mostLinks   = 32
 	mostDomains = 1024
 
-	resolvedPatience = time.Second      // of a question for a name, which is given up after five
-	resolvedAgain    = 10 * time.Second // until who did not answer is asked again
+	resolvedPatience = time.Second            // of a question for a name, which is given up after five
+	resolvedAgain    = 10 * time.Second       // until who did not answer is asked again
+	resolvedTick     = 250 * time.Millisecond // between two questions while its directory changes, as with each device that comes or goes
+	resolvedAge      = time.Minute            // of an answer: not with each version does a link that vanishes change a file
 )
 
 // NameRoutes say which servers are asked for which names.
@@ -70,6 +73,21 @@ func (r NameRoutes) Servers(name string) (list []NameServer) {
 	return list
 }
 
+// Several reports whether it depends on the name which servers are asked.
+func (r NameRoutes) Several() bool {
+	var first []NameServer
+	for _, l := range r {
+		switch {
+		case len(l.Servers) == 0:
+		case first == nil:
+			first = l.Servers
+		case !slices.Equal(first, l.Servers):
+			return true
+		}
+	}
+	return false
+}
+
 func below(name, domain string) bool {
 	head, ok := strings.CutSuffix(name, domain)
 	return ok && (head == "" || domain == "" || head[len(head)-1] == '.')
@@ -89,26 +107,29 @@ type ResolvedLinks struct {
 	seen   *files.Seen // its directory, as it was before it was asked last; nil where there was none, or nobody answered
 	routes NameRoutes
 	known  bool
-	again  time.Time // when it may be asked again after it did not answer
+	until  time.Time // when it is asked again in any case
+	again  time.Time // when it may be asked again after it did not answer, or while it changes
 }
 
 // Routes are what it said last; it is not known where it has never answered.
 func (l *ResolvedLinks) Routes() (routes NameRoutes, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.seen != nil && l.seen.Same() || time.Now().Before(l.again) {
+	now := time.Now()
+	if l.seen != nil && l.seen.Same() && now.Before(l.until) || now.Before(l.again) {
 		return l.routes, l.known
 	}
 	l.forget()
 	seen, err := files.See(resolvedDir)
 	if err == nil {
-		var now NameRoutes
-		if now, err = ReadResolved(); err != nil {
+		var answer NameRoutes
+		if answer, err = ReadResolved(); err != nil {
 			seen.Close()
-		} else if l.routes, l.known = now, true; seen.Settled() {
+		} else if l.routes, l.known, l.until = answer, true, now.Add(resolvedAge); seen.Settled() {
 			l.seen = seen
-		} else {
-			seen.Close() // one more change would not be seen by its time
+		} else { // one more change would not be seen by its time
+			seen.Close()
+			l.again = now.Add(resolvedTick)
 		}
 	}
 	if err != nil { // what it said last holds: else the names behind a VPN would be asked of everybody
@@ -137,17 +158,21 @@ func (l *ResolvedLinks) forget() {
 func SeveralResolved(listed []netip.Addr) bool { return severalResolved("", listed) }
 
 func severalResolved(root string, listed []netip.Addr) bool {
-	links := map[string]string{}
+	links := map[string][]string{}
 	for _, of := range []struct{ dir, key string }{{"/run/systemd/netif/links", "DNS="}, {resolvedDir + "/netif", "SERVERS="}} {
 		names, err := os.ReadDir(root + of.dir)
 		if errors.Is(err, os.ErrPermission) {
 			return true
 		}
-		for _, name := range names[:min(len(names), mostLinks)] {
+		// networkd has a file for each link, those of containers too.
+		if len(names) > mostFiles {
+			return true
+		}
+		for _, name := range names {
 			text, _ := files.Read(root + of.dir + "/" + name.Name())
 			for line := range strings.Lines(string(text)) {
 				if servers, ok := strings.CutPrefix(strings.TrimSpace(line), of.key); ok && servers != "" {
-					links[name.Name()] = " " + servers
+					links[name.Name()] = strings.Fields(servers)
 				}
 			}
 		}
@@ -155,7 +180,7 @@ func severalResolved(root string, listed []netip.Addr) bool {
 	places := len(links)
 	if slices.ContainsFunc(listed, func(a netip.Addr) bool {
 		for _, servers := range links {
-			if strings.Contains(servers, " "+a.String()) || strings.Contains(servers, "["+a.String()+"]") {
+			if slices.ContainsFunc(servers, func(s string) bool { return sameServer(s, a.String()) }) {
 				return false
 			}
 		}
@@ -164,6 +189,12 @@ func severalResolved(root string, listed []netip.Addr) bool {
 		places++ // of all links
 	}
 	return places > 1
+}
+
+// sameServer reports whether a server as it is written for a link, ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT, with %INTERFACE and #NAME, is at an address.
+func sameServer(text, addr string) bool {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(text, "["), addr)
+	return ok && (rest == "" || strings.ContainsRune("]%#", rune(rest[0])) || rest[0] == ':' && !strings.Contains(addr, ":"))
 }
 
 // ReadResolved asks systemd-resolved, which it does not have started.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -172,18 +173,24 @@ func TestResolvedLinks(t *testing.T) {
 // TestSeveralResolved: what two links have, or a link and all of them, is for somebody to choose from, and so may be what cannot be read.
 func TestSeveralResolved(t *testing.T) {
 	const networkd, own = "/run/systemd/netif/links/", "/run/systemd/resolve/netif/"
+	many := map[string]string{}
+	for i := range mostFiles + 1 {
+		many[networkd+strconv.Itoa(i)] = "ADMIN_STATE=unmanaged\n"
+	}
 	for name, test := range map[string]struct {
 		files  map[string]string
 		listed string
 		want   bool
 	}{
-		"no links":               {nil, "192.0.2.1 192.0.2.2", false},
-		"one link":               {map[string]string{networkd + "2": "ADMIN_STATE=configured\nDNS=192.0.2.1 fe80::1\nDOMAINS=home\n"}, "192.0.2.1 fe80::1", false},
-		"one link, said twice":   {map[string]string{networkd + "2": "DNS=192.0.2.1\n", own + "2": "LLMNR=yes\nSERVERS=192.0.2.7:5300#name\n"}, "192.0.2.7", false},
-		"two links":              {map[string]string{networkd + "2": "DNS=192.0.2.1\n", own + "3": "SERVERS=10.9.0.53\nDOMAINS=~corp.example\n"}, "192.0.2.1", true},
-		"a link without servers": {map[string]string{networkd + "2": "DNS=192.0.2.1\n", networkd + "3": "DNS=\n", own + "4": "LLMNR=no\n"}, "192.0.2.1", false},
-		"a link and all":         {map[string]string{own + "2": "SERVERS=192.0.2.1\n"}, "192.0.2.1 9.9.9.9", true},
-		"brackets":               {map[string]string{own + "2": "SERVERS=[2001:db8::1]:53\n"}, "2001:db8::1", false},
+		"no links":                          {nil, "192.0.2.1 192.0.2.2", false},
+		"one link":                          {map[string]string{networkd + "2": "ADMIN_STATE=configured\nDNS=192.0.2.1 fe80::1\nDOMAINS=home\n"}, "192.0.2.1 fe80::1", false},
+		"one link, said twice":              {map[string]string{networkd + "2": "DNS=192.0.2.1\n", own + "2": "LLMNR=yes\nSERVERS=192.0.2.7:5300#name\n"}, "192.0.2.7", false},
+		"two links":                         {map[string]string{networkd + "2": "DNS=192.0.2.1\n", own + "3": "SERVERS=10.9.0.53\nDOMAINS=~corp.example\n"}, "192.0.2.1", true},
+		"a link without servers":            {map[string]string{networkd + "2": "DNS=192.0.2.1\n", networkd + "3": "DNS=\n", own + "4": "LLMNR=no\n"}, "192.0.2.1", false},
+		"a link and all":                    {map[string]string{own + "2": "SERVERS=192.0.2.1\n"}, "192.0.2.1 9.9.9.9", true},
+		"an address that begins as another": {map[string]string{own + "2": "SERVERS=192.0.2.10\n"}, "192.0.2.1 192.0.2.10", true},
+		"many links":                        {many, "192.0.2.1", true},
+		"brackets":                          {map[string]string{own + "2": "SERVERS=[2001:db8::1]:53\n"}, "2001:db8::1", false},
 	} {
 		root := t.TempDir()
 		for file, text := range test.files {

@@ -67,9 +67,6 @@ func gather(source, bin string) ([]File, error) {
 	if err := copied(profile, 0o644, filepath.Join(source, "apparmor/kakuri")); err != nil {
 		return nil, err
 	}
-	if err := copied("usr/lib/firewalld/zones/kakuri.xml", 0o644, filepath.Join(source, "firewalld/kakuri.xml")); err != nil {
-		return nil, err
-	}
 	// As in the source, so that links among them lead on.
 	for _, pattern := range []string{"README*.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "LICENSE", "docs/*.md", "examples/*"} {
 		docs, err := filepath.Glob(filepath.Join(source, pattern))

@@ -1,7 +1,6 @@
 package netdb
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -1029,34 +1028,5 @@ func TestSweepBesideCreate(t *testing.T) {
 	})
 	if err != nil || len(left) != 0 || meanwhile.ID == "" {
 		t.Errorf("%v: %+v", err, left)
-	}
-}
-
-// TestFirewalldZone: firewalld finds the bridges of all networks in the zone that comes with the package, whenever it loads its rules, and it starts with that: one file that is not well-formed,
-// and it does not.
-func TestFirewalldZone(t *testing.T) {
-	data, err := os.ReadFile("../../firewalld/kakuri.xml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var zone struct {
-		Target     string `xml:"target,attr"`
-		Interfaces []struct {
-			Name string `xml:"name,attr"`
-		} `xml:"interface"`
-	}
-	if err := xml.Unmarshal(data, &zone); err != nil || zone.Target != "ACCEPT" {
-		t.Fatalf("%+v, %v", zone, err)
-	}
-	for _, n := range []Network{{Name: DefaultName, Driver: "bridge"}, {ID: strings.Repeat("a1", 32), Name: "front", Driver: "bridge"}} {
-		device := DeviceOf(&n)
-		found := false
-		for _, i := range zone.Interfaces {
-			prefix, all := strings.CutSuffix(i.Name, "+")
-			found = found || i.Name == device || all && strings.HasPrefix(device, prefix)
-		}
-		if !found {
-			t.Errorf("%s is in no zone: %+v", device, zone.Interfaces)
-		}
 	}
 }
