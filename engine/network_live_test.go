@@ -719,6 +719,11 @@ func TestNetworkChangeBehindResolved(t *testing.T) {
 	e, ctx := open(t), t.Context()
 	loopback(t)
 	networks(t, e, NetworkConfig{Name: "inner", Internal: true}, NetworkConfig{Name: "outside"})
+	t.Cleanup(func() { // the default one stays, and would be another test's to sweep
+		if def, err := e.findNetwork(netdb.DefaultName); err != nil || e.dropNetwork(&def) != nil {
+			t.Error(err, "the default network's bridge stays")
+		}
+	})
 	for first, changes := range map[string][]struct {
 		change   string
 		resolver bool // of ours
