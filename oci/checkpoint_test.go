@@ -702,8 +702,9 @@ func TestRestoredNetwork(t *testing.T) {
 	s.Linux.Namespaces[slices.IndexFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })].Path = fmt.Sprintf("/proc/%d/ns/net", c.Process.Pid)
 	write(t, b, s)
 	p.good("restore", "-d", "--bundle", b, "--image-path", image, "x")
-	if data, err := os.ReadFile(seen); err != nil || string(data) != "0\n0\n" {
-		t.Errorf("%v: with a namespace that is joined a hook finds %q", err, data)
+	data, err := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", c.Process.Pid), "sh", "-c", read).CombinedOutput()
+	if err != nil || string(data) != "0\n0\n" {
+		t.Errorf("%v: a namespace that is joined has %q", err, data)
 	}
 	p.good("delete", "-f", "x")
 	p.empty()
