@@ -277,7 +277,7 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 		return inProcHint(op.Dest)
 	case errno == syscall.EBUSY && call == "renameat2":
 		return rootHint(op.Dest)
-	case call == "openat2" && op.Below != "" && op.Tree == plan.RegNone && op.From == plan.RegNone && !op.Strict && (errno == syscall.ENOENT || errno == syscall.ELOOP):
+	case call == "openat2" && op.OpensPart() && !op.Strict && (errno == syscall.ENOENT || errno == syscall.ELOOP):
 		return sourceHint(op.Source, op.Below, call, errno) // what is missing of the place is made
 	case errno == syscall.ENOTDIR && call == "openat2" || errno == syscall.EINVAL && call == "move_mount":
 		return "a file goes on a file, and a directory on a directory"

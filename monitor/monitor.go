@@ -520,8 +520,8 @@ func part(op plan.Op) bool {
 		return o.Below != ""
 	case *plan.OpenTree:
 		return o.Below != ""
-	case *plan.Bind: // that opens its source by itself; its place is made where it is missing
-		return o.Below != "" && o.Tree == plan.RegNone && o.From == plan.RegNone
+	case *plan.Bind: // its place is made where it is missing
+		return o.OpensPart()
 	}
 	return false
 }

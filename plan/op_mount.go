@@ -304,6 +304,9 @@ type Bind struct {
 // Name implements [Op].
 func (*Bind) Name() string { return "bind" }
 
+// OpensPart reports whether the step itself opens a part of its source, and no step before it.
+func (b *Bind) OpensPart() bool { return b.Below != "" && b.Tree == RegNone && b.From == RegNone }
+
 // String implements [Op].
 func (b *Bind) String() string {
 	from := words(inside(b.Inside), linkWords(b.Link), b.Source, belowWords(b.Below))
