@@ -64,6 +64,12 @@ func cannotLink(c *Container, as string) error {
 	return fmt.Errorf("cannot link to a non running container: /%s AS %s", c.Name, as)
 }
 
+// ownerNetwork is the network mode of a container's network namespace.
+func (e *Engine) ownerNetwork(c Container) string {
+	owner := e.networkOwner(c)
+	return owner.Config.networkMode()
+}
+
 // networkOwner is the container whose network namespace one has: its own, but with --network container:NAME.
 func (e *Engine) networkOwner(c Container) Container {
 	for range 100 { // a record that was made by hand may lead in a circle

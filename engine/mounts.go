@@ -120,8 +120,7 @@ func (b *builder) ipcMounts(shm int64) []specs.Mount {
 	queues := specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: flags}
 	switch c, joins := b.shared[b.run.IPC]; {
 	case joins && c.IPC != "host":
-		b.joins = append(b.joins, monitor.Join{Index: len(b.opts.Borrowed), Borrowed: true, Container: c.ID})
-		b.opts.Borrowed = append(b.opts.Borrowed, plan.Borrowed{Dest: "/dev/shm", Namespace: fmt.Sprintf("/proc/%d/ns/mnt", c.PID)})
+		b.borrow("/dev/shm", c)
 		return []specs.Mount{bind("/dev/shm"), queues}
 	case joins || b.run.IPC == "host":
 		list := []specs.Mount{bind("/dev/shm")}
@@ -136,6 +135,12 @@ func (b *builder) ipcMounts(shm int64) []specs.Mount {
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm", Options: append(slices.Clone(flags), "mode=1777", "size="+strconv.FormatInt(shm, 10))},
 		queues,
 	}
+}
+
+// borrow has the bind mount at a place taken from another container.
+func (b *builder) borrow(dest string, c Container) {
+	b.joins = append(b.joins, monitor.Join{Index: len(b.opts.Borrowed), Borrowed: true, Container: c.ID})
+	b.opts.Borrowed = append(b.opts.Borrowed, plan.Borrowed{Dest: dest, Namespace: fmt.Sprintf("/proc/%d/ns/mnt", c.PID)})
 }
 
 func (b *builder) mount(m specs.Mount, why string) {
@@ -164,20 +169,26 @@ func (b *builder) sys() specs.Mount {
 	if !b.run.Privileged {
 		flags = append(flags, "ro")
 	}
+	bind := specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(flags, "rbind", "rro")}
+	if c, joins := b.shared[b.run.networkMode()]; joins && !b.hasUserNS() && c.UserNS && strings.HasPrefix(b.engine.ownerNetwork(c), "ns:") {
+		// The user namespace that both are in has no right to that network: it is shown by the mount that is there.
+		b.borrow("/sys", c)
+		return bind
+	}
 	if b.hostSys() {
-		return specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(flags, "rbind", "rro")}
+		return bind
 	}
 	return specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: flags}
 }
 
-// hostSys reports whether the container has the host's /sys: one of its own takes rights over the network namespace.
+// hostSys reports whether the container has the host's /sys: one of its own takes rights over the network namespace, and that of a network that
+// is joined is made before there is a user namespace of the container's own.
 func (b *builder) hostSys() bool {
-	c, joins := b.shared[b.run.networkMode()]
-	if !joins {
-		return !b.run.ownNetwork() && b.hasUserNS()
+	if b.hasUserNS() {
+		return b.run.networkMode() == "host"
 	}
-	owner := b.engine.networkOwner(c)
-	return !owner.Config.ownNetwork() && c.UserNS
+	c, joins := b.shared[b.run.networkMode()]
+	return joins && c.UserNS && b.engine.ownerNetwork(c) == "host"
 }
 
 // userMount adds a -v, --mount or --tmpfs. As with Docker, -v makes a missing

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"golang.org/x/sys/unix"
@@ -40,14 +42,63 @@ func TestNetworkByPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Unmount(path, unix.MNT_DETACH)
-	text, code, err := inside(t, e, Config{Image: "host", Network: "ns:" + path, UserNS: "host", Command: []string{"sh", "-c", "ip -br link; readlink /proc/self/ns/net"}})
-	want, linkErr := os.Readlink("/proc/" + strconv.Itoa(holder.Process.Pid) + "/ns/net")
-	if err != nil || linkErr != nil || code != 0 || !strings.Contains(text, "marked") || !strings.HasSuffix(text, want+"\n") {
-		t.Errorf("%v, %v, code %d: %s, want %s", err, linkErr, code, text, want)
+	want, err := os.Readlink("/proc/" + strconv.Itoa(holder.Process.Pid) + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
 	}
-	refused(t, e, Config{Image: "host", Network: "ns:" + path, Command: []string{"true"}}, 125, "add --userns host")
+	// In a user namespace of its own, which gives no right to that network, too, and so who joins both.
+	for _, user := range []string{"host", "", "container:shown"} {
+		c := Config{Image: "host", Network: "ns:" + path, UserNS: user, Command: []string{"sh", "-c", "ip -br link; ls /sys/class/net; readlink /proc/self/ns/net"}}
+		if user == "container:shown" {
+			detached(t, e, Config{Image: "host", Name: "shown", Network: c.Network, Command: []string{"sleep", "1000"}})
+			c.Network = user
+		}
+		text, code, err := inside(t, e, c)
+		if err != nil || code != 0 || strings.Count(text, "marked") != 2 || !strings.HasSuffix(text, want+"\n") {
+			t.Errorf("--userns %q: %v, code %d: %s, want %s", user, err, code, text, want)
+		}
+	}
 	refused(t, e, Config{Image: "host", Network: "ns:" + path + "none", UserNS: "host", Command: []string{"true"}}, 125, path+"none")
 	refused(t, e, Config{Image: "host", Network: "ns:/proc/self/ns/pid", UserNS: "host", Command: []string{"true"}}, 125, "/proc/self/ns/pid")
+}
+
+// TestJoinedWithOwnIDs: a container with ids of its own joins namespaces of one that has others.
+func TestJoinedWithOwnIDs(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	facts, err := host.Read(host.Needs{ProcPIDNS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{"", "host"} {
+		other := detached(t, e, Config{Image: "host", Network: "none", IPC: "shareable", UserNS: user, Command: []string{"sh", "-c", "echo text >/dev/shm/file; chmod 644 /dev/shm/file; exec sleep 1000"}})
+		nstest.Until(t, "its file", func() bool {
+			_, err := os.Stat(fmt.Sprintf("/proc/%d/root/dev/shm/file", other.PID))
+			return err == nil
+		})
+		mode := "container:" + other.ID
+		configs := map[string]Config{"net": {Network: mode}, "ipc": {Network: "none", IPC: mode}, "uts": {Network: "none", UTS: mode}}
+		if facts.ProcPIDNS {
+			configs["pid"] = Config{Network: "none", PID: mode}
+		}
+		for ns, c := range configs {
+			want, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", other.PID, ns))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Image, c.UserNS = "host", "auto"
+			c.Command = []string{"sh", "-c", "readlink /proc/self/ns/" + ns + " /proc/self/ns/user; ls /sys/class/net; cat /dev/shm/file 2>/dev/null"}
+			text, _, err := inside(t, e, c)
+			lines := strings.Split(text, "\n")
+			if users, linkErr := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", other.PID)); err != nil || linkErr != nil || len(lines) < 3 || lines[0] != want || lines[1] == users || lines[2] != "lo" {
+				t.Errorf("--userns %q of the other, %s: %v %v: %s", user, ns, err, linkErr, text)
+			}
+			if strings.Contains(text, "\ntext\n") != (ns == "ipc") {
+				t.Errorf("%s: its shared memory: %s", ns, text)
+			}
+		}
+	}
 }
 
 // TestLinksOnce: a link that is said of the container and of its network, as the command line does, is one.

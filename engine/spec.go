@@ -197,8 +197,8 @@ func (b *builder) namespace(kind specs.LinuxNamespaceType, flag, mode string) er
 		ns.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, k.ProcName())
 		b.joins = append(b.joins, monitor.Join{Index: index, Container: c.ID, Command: !b.host.Privileged()})
 	} else if isPath && kind == specs.NetworkNamespace {
-		if b.hasUserNS() {
-			return b.foreignNetwork(mode)
+		if b.hasUserNS() && !(b.host.Privileged() && b.host.Caps.Has(abi.CapSysAdmin)) {
+			return fmt.Errorf("--network %s: who enters it needs rights that an ordinary user has not: have the container join another's with --network container:NAME, or run it as root", mode)
 		}
 		ns.Path = path
 	}
@@ -209,16 +209,6 @@ func (b *builder) namespace(kind specs.LinuxNamespaceType, flag, mode string) er
 	}
 	b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, ns)
 	return nil
-}
-
-// foreignNetwork refuses a network namespace of others to a container with a user namespace of its own: setns(2) takes rights
-// over the user namespace that owns it, which is not one that the container's is above.
-func (b *builder) foreignNetwork(mode string) error {
-	way := "add --userns host"
-	if !b.host.Caps.Has(abi.CapSysAdmin) { // nor may such a caller, which would be refused that
-		way = "have it join a container's with --network container:NAME, or run it as root with --userns host"
-	}
-	return fmt.Errorf("--network %s: a container with a user namespace of its own cannot enter a network namespace of others: %s", mode, way)
 }
 
 // oneWord refuses names that stand in a line of /etc/hosts, and are more there than one: of two lines the second would name others.

@@ -134,6 +134,10 @@ func mayShare(p plan.Plan) bool {
 			if op.NS == abi.NSTime || op.NS == abi.NSMount {
 				return false
 			}
+		case *plan.Unshare: // the kernel gives no user namespace to who shares memory
+			if slices.Contains(op.New, abi.NSUser) {
+				return false
+			}
 		case *plan.Fork: // forgets this program's words, which this process still needs
 			return false
 		case *plan.Init: // likewise, but for the stub

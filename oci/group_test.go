@@ -18,8 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/cgroup"
 	"github.com/kakuri/kakuri/cgroup/limits"
+	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
@@ -588,6 +590,79 @@ func TestForeignNamespaces(t *testing.T) {
 		if want, err := os.Readlink(want); err != nil || p.good("exec", "y", "readlink", "/proc/self/ns/"+ns) != want+"\n" {
 			t.Errorf("%v: its %s namespace is not %s", err, ns, want)
 		}
+	}
+}
+
+// TestJoinedWithNewUserNamespace: a container with a new user namespace joins namespaces that belong to another one, to which that gives it no right. What shows them
+// is made all the same: a sysfs with the network's devices, a procfs.
+func TestJoinedWithNewUserNamespace(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	facts, err := host.Read(host.Needs{ProcPIDNS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := base("ip link add other type bridge; sleep 100")
+	caps := other.Process.Capabilities
+	for _, set := range []*[]string{&caps.Bounding, &caps.Effective, &caps.Permitted} {
+		*set = append(slices.Clone(*set), "CAP_NET_ADMIN")
+	}
+	p.good("run", "-d", "-b", bundle(t, other), "owner")
+	defer p.good("delete", "-f", "owner")
+	pid := p.state("owner").Pid
+	nstest.Until(t, "the network's device", func() bool {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/dev", pid))
+		return err == nil && strings.Contains(string(data), "other:")
+	})
+	for name, joins := range map[string][]specs.LinuxNamespaceType{
+		"network":       {specs.NetworkNamespace},
+		"ipc":           {specs.IPCNamespace},
+		"pid":           {specs.PIDNamespace},
+		"control group": {specs.CgroupNamespace},
+		"time":          {specs.TimeNamespace},
+		"several":       {specs.NetworkNamespace, specs.IPCNamespace, specs.PIDNamespace, specs.UTSNamespace, specs.CgroupNamespace},
+	} {
+		if slices.Contains(joins, specs.PIDNamespace) && !facts.ProcPIDNS {
+			continue // its procfs is mounted by who has a right to it there
+		}
+		t.Run(name, func(t *testing.T) {
+			s := withDev(base("sleep 100"))
+			s.Hostname = "" // of a joined uts namespace it could not be set
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}}, specs.Mount{Destination: "/mqueue", Type: "mqueue", Source: "mqueue"})
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+			withUserNS(s)
+			want := map[string]string{}
+			for i := range s.Linux.Namespaces {
+				n := &s.Linux.Namespaces[i]
+				kind, _ := abi.ParseNamespace(string(n.Type))
+				if own := kind.ProcName(); slices.Contains(joins, n.Type) {
+					n.Path = fmt.Sprintf("/proc/%d/ns/%s", pid, own)
+					if want[own], err = os.Readlink(n.Path); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			id := strings.ReplaceAll(name, " ", "-")
+			dir := bundle(t, s)
+			if err := os.MkdirAll(filepath.Join(dir, "rootfs/mqueue"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			p.good("create", "-b", dir, id)
+			defer p.good("delete", "-f", id)
+			p.good("start", id)
+			for ns, text := range want {
+				if got := p.good("exec", id, "readlink", "/proc/self/ns/"+ns); got != text+"\n" {
+					t.Errorf("%s: it is in %s, want %s", ns, got, text)
+				}
+			}
+			if got := p.good("exec", id, "cat", "/proc/self/uid_map"); !slices.Equal(strings.Fields(got), []string{"0", "100000", "1000"}) {
+				t.Errorf("its user namespace maps %s", got)
+			}
+			if devices := strings.Fields(p.good("exec", id, "ls", "/sys/class/net")); slices.Contains(devices, "other") != slices.Contains(joins, specs.NetworkNamespace) {
+				t.Errorf("its sysfs shows %q", devices)
+			}
+		})
 	}
 }
 

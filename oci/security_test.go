@@ -241,6 +241,7 @@ func TestTracerOfWhoIsMade(t *testing.T) {
 	}
 	if facts.ProcPIDNS {
 		cases["with proc"] = func(*specs.Spec) {}
+		cases["a user namespace of its own"] = withUserNS
 	}
 	for name, change := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -152,16 +152,17 @@ type compiler struct {
 	plan  Plan
 	next  Reg
 
-	fresh  []abi.Namespace // to make in the clone
-	joins  []join          // to join, user first, pid last
-	tasks  []Reg           // by which the process enters its cgroup
-	own    [8]bool         // the container has this namespace for itself
-	userNS bool            // a user namespace, new or joined
-	late   []abi.Namespace // to make by the process itself: it joins the user namespace that owns them first, or its cgroup
-	joined Reg             // the joined user namespace
-	left   bool            // the caller's chroot was left
-	uids   []IDMapping
-	gids   []IDMapping
+	fresh      []abi.Namespace // to make in the clone
+	joins      []join          // to join, user first, pid last
+	tasks      []Reg           // by which the process enters its cgroup
+	own        [8]bool         // the container has this namespace for itself
+	userNS     bool            // a user namespace, new or joined
+	late       []abi.Namespace // to make by the process itself: it joins the user namespace that owns them first, or its cgroup
+	joined     Reg             // the joined user namespace
+	joinsFirst bool            // the process joins namespaces before it makes its user namespace, and the others with that
+	left       bool            // the caller's chroot was left
+	uids       []IDMapping
+	gids       []IDMapping
 
 	borrowed        []Step      // that fetch mounts from other mount namespaces
 	trees           map[int]Reg // mounts[i] whose source is a tree that was opened before

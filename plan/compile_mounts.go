@@ -136,6 +136,10 @@ func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, c
 		c.inside(&Bind{Tree: c.dev, Dest: dest, Mode: o.mode, Dir: true, Strict: true}, cause, check)
 		c.mountedAt(dest)
 		return nil
+	case c.trees[i] != RegNone:
+		c.inside(&Bind{Tree: c.trees[i], Dest: dest, Out: op.Out, Mode: o.mode, Dir: true, Strict: op.Strict, NotProc: op.NotProc}, cause, check)
+		c.mountedAt(dest)
+		return nil
 	case m.Type == "proc" && c.stubForks:
 		op.PIDNS = c.joins[slices.IndexFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })].reg
 	case dest == "/dev/pts" && m.Type == "devpts":
@@ -150,6 +154,33 @@ func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, c
 	}
 	c.inside(op, cause, check)
 	c.mountedAt(dest)
+	return nil
+}
+
+// showJoined makes the file systems that show a joined namespace to which the container's user namespace gives no right: that has to be before there is that one.
+// A procfs is of the namespace of who makes it, but for an option of newer kernels.
+func (c *compiler) showJoined() error {
+	shows := map[string]abi.Namespace{"sysfs": abi.NSNetwork, "mqueue": abi.NSIPC, "proc": abi.NSPID}
+	for i, m := range c.spec.Mounts {
+		o, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		ns, shown := shows[m.Type]
+		at := slices.IndexFunc(c.joins, func(j join) bool { return j.ns == ns })
+		if !shown || at < 0 || o.bind || o.remount || ns == abi.NSPID && !c.host.ProcPIDNS {
+			continue
+		}
+		op := &NewMount{Type: m.Type, Source: m.Source, Options: o.data, Attrs: o.attrs}
+		if ns == abi.NSPID {
+			op.PIDNS = c.joins[at].reg
+		}
+		if op.Out, err = c.reg(); err != nil {
+			return err
+		}
+		c.trees[i] = op.Out
+		c.inside(op, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+	}
 	return nil
 }
 

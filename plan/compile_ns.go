@@ -72,6 +72,7 @@ func (c *compiler) namespaces() error {
 		// Its root is the cgroup of who makes it: the process has to be in its own by then.
 		c.fresh, c.late = slices.Delete(c.fresh, i, i+1), []abi.Namespace{abi.NSCgroup}
 	}
+	c.joinsFirst = len(c.joins) > 0 && slices.Contains(c.fresh, abi.NSUser)
 	return c.borrow()
 }
 
@@ -145,10 +146,6 @@ func (c *compiler) ids() error {
 	if err := c.prepareNetwork(); err != nil {
 		return err
 	}
-	var check Check
-	if len(c.fresh) > 0 {
-		check = &NewNamespacesCheck{New: c.fresh}
-	}
 	if c.needsStub() {
 		why := because("nothing inside may lead to this program's file")
 		if c.o.Wait != "" {
@@ -168,10 +165,25 @@ func (c *compiler) ids() error {
 			return err
 		}
 	}
-	c.outside(&Clone{New: c.fresh}, c.namespaceCause(), check)
+	if c.joinsFirst {
+		c.outside(&Clone{}, because("a process of its own"), nil)
+	} else {
+		c.outside(&Clone{New: c.fresh}, c.namespaceCause(), newNamespaces(c.fresh))
+	}
 	c.joinCgroup()
 	if err := c.resctrl(); err != nil {
 		return err
+	}
+	if c.joinsFirst {
+		// In its own user namespace the process has no right to namespaces that were there before.
+		c.openSelf()
+		c.setns(c.joins)
+		if err := c.showJoined(); err != nil {
+			return err
+		}
+		c.plan.Steps = append(c.plan.Steps, c.borrowed...)
+		c.inside(&Unshare{New: c.fresh}, c.namespaceCause(), newNamespaces(c.fresh))
+		c.inside(&Sync{From: Container, What: "namespaces made"}, because("its ids are mapped in its user namespace"), nil)
 	}
 	if !c.isNew(abi.NSUser) {
 		return nil
@@ -191,10 +203,33 @@ func (c *compiler) ids() error {
 	return c.idMap(true, c.gids, direct || ownID(c.gids, c.host.GID), c.host.NewGIDMap)
 }
 
+// newNamespaces checks that a process has namespaces that were made for it, if there are any.
+func newNamespaces(list []abi.Namespace) Check {
+	if len(list) == 0 {
+		return nil
+	}
+	return &NewNamespacesCheck{New: list}
+}
+
+// setns joins namespaces.
+func (c *compiler) setns(list []join) {
+	for _, j := range list {
+		c.inside(&Setns{NS: j.ns, FD: j.reg}, j.cause, &NamespaceCheck{NS: j.ns, Path: j.path})
+	}
+}
+
 // needsStub reports whether the container's ids could write to this program's
 // file: where they are the host's, or those of a caller who may own it. One that waits
 // for its start needs it, too: it is small.
-func (c *compiler) needsStub() bool { return !c.userNS || !c.host.Privileged() || c.o.Wait != "" }
+func (c *compiler) needsStub() bool {
+	return !c.userNS || c.amongOthers() || !c.host.Privileged() || c.o.Wait != ""
+}
+
+// amongOthers reports whether a container with a user namespace of its own is made in a pid namespace that may be of one above it: who is
+// there already may have rights over it.
+func (c *compiler) amongOthers() bool {
+	return c.joinsFirst && slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+}
 
 // ownID reports whether m maps just the caller's own id, which anyone may.
 func ownID(m []IDMapping, id uint32) bool {
@@ -247,9 +282,15 @@ func (c *compiler) enter() error {
 	return c.parameters()
 }
 
+func (c *compiler) openSelf() {
+	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
+}
+
 // openFirst does what is not possible any more once a namespace is joined.
 func (c *compiler) openFirst() {
-	c.inside(&OpenSelf{}, because("files of /proc/self that are needed later"), nil)
+	if !c.joinsFirst {
+		c.openSelf()
+	}
 	if c.selinux() && !c.o.NoNewKeyring {
 		// The domain that the program is in may not use keys of the runtime's.
 		c.inside(&KeyLabel{Label: c.spec.Process.SelinuxLabel}, c.cause("process.selinuxLabel"), nil)
@@ -272,21 +313,19 @@ func (c *compiler) openFirst() {
 // intoNamespaces brings the child into all of its namespaces. The order is the kernel's: who is in the user namespace has rights over those that it
 // owns only.
 func (c *compiler) intoNamespaces() error {
-	setns := func(list []join) {
-		for _, j := range list {
-			c.inside(&Setns{NS: j.ns, FD: j.reg}, j.cause, &NamespaceCheck{NS: j.ns, Path: j.path})
-		}
-	}
 	joins := c.joins
+	if c.joinsFirst {
+		joins = nil
+	}
 	if c.joined != RegNone {
 		if c.host.Caps.Has(abi.CapSysAdmin) && c.host.Caps.Has(abi.CapSysChroot) {
 			// Where the caller has the right to all of them, they may belong to another user namespace than the
 			// one to be joined, which gives no right to those then.
-			setns(joins[1:])
+			c.setns(joins[1:])
 			joins = joins[:1]
 		}
 		// It is to own the time namespace, too.
-		setns(joins[:1])
+		c.setns(joins[:1])
 		joins = joins[1:]
 	}
 	if err := c.timeNamespace(); err != nil {
@@ -295,7 +334,7 @@ func (c *compiler) intoNamespaces() error {
 	if !c.openForHooks() {
 		c.undumpable()
 	}
-	setns(joins)
+	c.setns(joins)
 	if len(c.late) > 0 {
 		c.inside(&Unshare{New: c.late}, c.namespaceCause(), &NewNamespacesCheck{New: c.late})
 	}
@@ -309,8 +348,10 @@ func (c *compiler) intoNamespaces() error {
 			return err
 		}
 	}
-	// Before a fork, whose /proc/self is another.
-	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
+	if !c.joinsFirst {
+		// Before a fork, whose /proc/self is another.
+		c.plan.Steps = append(c.plan.Steps, c.borrowed...)
+	}
 	if c.forks() && !c.stubForks {
 		c.settle()
 		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
@@ -386,14 +427,18 @@ func (c *compiler) parameters() error {
 
 // forks reports whether a copy of the process goes on in its place.
 func (c *compiler) forks() bool {
-	return slices.Contains(c.late, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+	unshared := c.late
+	if c.joinsFirst {
+		unshared = c.fresh
+	}
+	return slices.Contains(unshared, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
 }
 
 // mayFork finds out whether the stub makes the process that goes on in the pid namespace of a container whose ids are the caller's. There who has CAP_SYS_PTRACE could
 // take over a process that has all of the caller's rights still, and open this program by its /proc/PID/exe, to write to it later (CVE-2019-5736). With a
-// user namespace the kernel lets nobody inside look into this program's memory.
+// user namespace that owns the other the kernel lets nobody inside look into this program's memory.
 func (c *compiler) mayFork() error {
-	if c.userNS || !c.forks() || !c.o.Joined && !c.buildsOutside() {
+	if c.userNS && !c.amongOthers() || !c.forks() || !c.o.Joined && !c.buildsOutside() {
 		return nil
 	}
 	if s := c.spec.Process.Scheduler; s != nil && (s.Policy == specs.SchedDeadline || len(s.Flags) > 0) {

@@ -53,6 +53,11 @@ func TestWhoForksIntoPod(t *testing.T) {
 		return specs.Mount{Type: kind, Source: "/src", Destination: dest, Options: options}
 	}
 	proc := mount("proc", "/proc")
+	newUser := func(s *specs.Spec, _ *Facts, _ *Options) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 1000}}
+		s.Linux.GIDMappings = s.Linux.UIDMappings
+	}
 	for _, test := range []struct {
 		what   string
 		change func(s *specs.Spec, f *Facts, o *Options)
@@ -85,6 +90,11 @@ func TestWhoForksIntoPod(t *testing.T) {
 		{"in the foreground", func(_ *specs.Spec, _ *Facts, o *Options) { o.Foreground = true }, true},
 		{"a user namespace", func(s *specs.Spec, _ *Facts, _ *Options) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/u"})
+		}, false},
+		{"a new user namespace", newUser, true},
+		{"a new user namespace, and a procfs of an older kernel", func(s *specs.Spec, f *Facts, o *Options) {
+			newUser(s, f, o)
+			s.Mounts = []specs.Mount{proc}
 		}, false},
 	} {
 		spec := &specs.Spec{

@@ -457,6 +457,7 @@ type NewMount struct {
 	Type    string
 	Source  string // as mountinfo shows it; empty is Type
 	Options []string
+	PIDNS   Reg // as in [Mount]
 	Attrs   Attrs
 	Out     Reg
 }
@@ -467,6 +468,9 @@ func (*NewMount) Name() string { return "fsmount" }
 // String implements [Op].
 func (m *NewMount) String() string {
 	opts := append([]string(nil), m.Options...)
+	if m.PIDNS != RegNone {
+		opts = append(opts, "pidns="+m.PIDNS.String())
+	}
 	if !m.Attrs.empty() {
 		opts = append(opts, m.Attrs.String())
 	}
@@ -474,7 +478,7 @@ func (m *NewMount) String() string {
 }
 
 func (m *NewMount) lower(a *Asm) {
-	a.newFS(m.Type, cmp.Or(m.Source, m.Type), m.Options, m.Attrs.Set, m.Out)
+	a.newFSMode(m.Type, cmp.Or(m.Source, m.Type), m.Options, nil, m.PIDNS, m.Attrs.Set, m.Out)
 	a.setattr(m.Out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
 }
 
