@@ -29,7 +29,7 @@ type Change = storage.Change
 // Diff lists what a container has changed of its image, sorted by path.
 func (e *Engine) Diff(ctx context.Context, ref string) ([]Change, error) {
 	c, view, err := e.changed(ctx, ref)
-	if err != nil {
+	if err != nil || c.Config.ReadOnly {
 		return nil, err
 	}
 	places, err := e.places(ctx, &c)
@@ -59,9 +59,6 @@ func (e *Engine) changed(ctx context.Context, ref string) (Container, *storage.V
 	}
 	if len(c.Chain) == 0 {
 		return c, nil, fmt.Errorf("container %s is not of an image of the store, but of %s: what it changes is not kept apart", c.Name, c.Image)
-	}
-	if c.Config.ReadOnly {
-		return c, nil, fmt.Errorf("container %s has a read-only root file system: it changes nothing", c.Name)
 	}
 	s, err := e.Storage()
 	if err != nil {
@@ -136,8 +133,11 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (img i
 	return img, err
 }
 
-// layerOf keeps what a container has changed as a layer: none, with the zero value, if that is nothing.
+// layerOf keeps what a container has changed as a layer: none, with the zero value, if that is nothing, as with a root file system that is read-only.
 func (e *Engine) layerOf(ctx context.Context, c *Container, view *storage.View, o CommitOptions) (layer storage.Layer, failed error) {
+	if c.Config.ReadOnly {
+		return layer, nil
+	}
 	e.complain(e.sweepPaused())
 	if !o.Running && c.Status == monitor.Running && !e.paused(c.ID) {
 		switch resume, err := e.pauseFor(ctx, c.ID); {

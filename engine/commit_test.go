@@ -68,6 +68,26 @@ func TestNeverStarted(t *testing.T) {
 	}
 }
 
+// TestReadOnlyChanges: a container whose root file system is read-only has changed nothing, and an image of it has what it was asked to be.
+func TestReadOnlyChanges(t *testing.T) {
+	nstest.Root(t)
+	e, root, ctx := open(t), nstest.RootFS(t), context.Background()
+	imported(t, e, root, "base:1", "CMD [\"true\"]")
+	c := detached(t, e, Config{Image: "base:1", ReadOnly: true, Network: "none", Env: []string{"A=1"}, Command: []string{"sleep", "1000"}})
+	if list, err := e.Diff(ctx, c.ID); err != nil || len(list) != 0 {
+		t.Errorf("diff: %v, %v", list, err)
+	}
+	images, err := e.Images()
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, baseErr := images.Get("base:1", image.Platform{})
+	img, err := e.Commit(ctx, c.ID, CommitOptions{Name: "same:1"})
+	if err != nil || baseErr != nil || !slices.Equal(img.Config.RootFS.DiffIDs, base.Config.RootFS.DiffIDs) || !slices.Contains(img.Config.Config.Env, "A=1") {
+		t.Errorf("commit: %+v, %v, %v", img.Config, err, baseErr)
+	}
+}
+
 // TestEntrypointBeforeStart: a container that waits for its first start is told of with its entry point, the image's or its own.
 func TestEntrypointBeforeStart(t *testing.T) {
 	nstest.Root(t)
