@@ -209,8 +209,8 @@ func TestFaults(t *testing.T) {
 		{"scratch of a bad size", []plan.Step{clone(abi.NSMount), in(&plan.Scratch{Size: "much"}), probeHere()}, 0, "fsconfig", syscall.EINVAL, nil, ""},
 		{"layer missing", []plan.Step{clone(abi.NSMount), in(&plan.Scratch{}), in(&plan.Overlay{Path: "/no/such", Dest: "/"}), probeHere()}, 0, "fsconfig", syscall.ENOENT, fs.ErrNotExist, ""},
 		{"pivot_root to a directory", []plan.Step{clone(abi.NSMount), in(&plan.OpenRoot{Path: dir}), in(&plan.PivotRoot{}), probeHere()}, 0, "pivot_root", syscall.EINVAL, nil, ""},
-		{"new mount of an unknown kind", []plan.Step{clone(abi.NSMount), rt(&plan.NewMount{Type: "nosuchfs", Out: free}), probeHere()}, 0, "fsopen", syscall.ENODEV, nil, ""},
-		{"new mount with a bad option", []plan.Step{clone(abi.NSMount), rt(&plan.NewMount{Type: "tmpfs", Options: []string{"nonsense"}, Out: free}), probeHere()}, 0, "fsconfig", syscall.EINVAL, nil, ""},
+		{"new mount of an unknown kind", []plan.Step{clone(abi.NSMount), rt(&plan.NewMount{Type: "nosuchfs", Out: free}), probeHere()}, 0, "fsopen", syscall.ENODEV, nil, "this kernel has no file system nosuchfs"},
+		{"new mount with a bad option", []plan.Step{clone(abi.NSMount), rt(&plan.NewMount{Type: "tmpfs", Options: []string{"nonsense"}, Out: free}), probeHere()}, 0, "fsconfig", syscall.EINVAL, nil, "the file system refuses one of its options"},
 		{"tree of nothing", []plan.Step{clone(abi.NSMount), rt(&plan.OpenTree{Path: "/no/such", Out: free}), probeHere()}, 0, "open_tree", syscall.ENOENT, fs.ErrNotExist, "there is no /no/such on the host"},
 		{"close from beyond the last", user(&plan.CloseFDs{First: 1<<32 - 1}), 3, "", 0, nil, ""},
 	}

@@ -44,6 +44,8 @@ func hint(e *Error) string {
 		return on(errno, coveredHint("proc"), syscall.EPERM)
 	case *plan.Mount:
 		return mountHint(op, e.Call, errno)
+	case *plan.NewMount:
+		return mountHint(&plan.Mount{Type: op.Type, Options: op.Options}, e.Call, errno)
 	case *plan.Bind:
 		return bindHint(op, e.Call, errno)
 	case *plan.OpenTree:
@@ -57,6 +59,9 @@ func hint(e *Error) string {
 		}
 		return sourceHint(op.Path, op.Below, e.Call, errno)
 	case *plan.OpenSource:
+		if op.Strict && errno == syscall.ELOOP {
+			return fmt.Sprintf("of more than some %d mounts from the host the last ones may not be by a symbolic link: name what it leads to, or have the mount earlier", plan.MaxSources)
+		}
 		return sourceHint(op.Path, op.Below, e.Call, errno)
 	case *plan.IDMapTree:
 		if cannotIDMap(e.Call, errno) {
@@ -277,6 +282,8 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 		return inProcHint(op.Dest)
 	case errno == syscall.EBUSY && call == "renameat2":
 		return rootHint(op.Dest)
+	case errno == syscall.ELOOP && op.Strict && op.Tree != plan.RegNone:
+		return strictHint
 	case call == "openat2" && op.OpensPart() && !op.Strict && (errno == syscall.ENOENT || errno == syscall.ELOOP):
 		return sourceHint(op.Source, op.Below, call, errno) // what is missing of the place is made
 	case errno == syscall.ENOTDIR && call == "openat2" || errno == syscall.EINVAL && call == "move_mount":
@@ -288,6 +295,8 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 	}
 	return ""
 }
+
+const strictHint = "it must be mounted on ordinary directory: the image has a symbolic link there, which could lead the mount elsewhere"
 
 func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 	switch {
@@ -302,7 +311,7 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 	case errno == syscall.EINVAL && len(op.Options) > 0:
 		return "the file system refuses one of its options"
 	case errno == syscall.ELOOP && op.Strict:
-		return "it must be mounted on ordinary directory: the image has a symbolic link there, which could lead the mount elsewhere"
+		return strictHint
 	case errno == syscall.ENOTDIR:
 		return "a part of the destination is a file in the image"
 	}

@@ -1411,3 +1411,73 @@ func TestMadeInChroot(t *testing.T) {
 		})
 	}
 }
+
+// TestSourceByParent: where a link of the host, or a path of config.json, goes up to the root directory by "..", it goes on in the host's, and not in the container's root,
+// which is attached over that by then: there the image has a link to what nobody has given it.
+func TestSourceByParent(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	_, secret := canary(t)
+	dir := nstest.Dir(t)
+	up := strings.Repeat("../", strings.Count(dir, "/")+1)
+	for _, err := range []error{
+		os.Mkdir(dir+"/given", 0o755), os.Mkdir(dir+"/empty", 0o755), os.WriteFile(dir+"/given/file", []byte("given\n"), 0o644), os.Chmod(dir, 0o755),
+		os.Symlink(up+dir[1:]+"/given/file", dir+"/link"), os.Symlink(up+dir[1:]+"/given", dir+"/links"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	bind := func(source string, options ...string) specs.Mount {
+		return specs.Mount{Destination: "/m", Type: "bind", Source: source, Options: options}
+	}
+	file, tree := "cat /m", "cat /m/file"
+	for name, test := range map[string]struct {
+		line   string
+		mount  specs.Mount
+		change func(*specs.Spec)
+	}{
+		"a link":                     {file, bind(dir+"/link", "bind"), nil},
+		"a link, with what is below": {file, bind(dir+"/link", "rbind"), nil},
+		"a link on the way":          {file, bind(dir+"/links/file", "bind", "ro"), nil},
+		"a path":                     {tree, bind("/tmp/../"+dir+"/given", "rbind"), nil},
+		"a path of proc":             {tree, bind("/proc/self/root/tmp/../"+dir+"/given", "bind"), nil},
+		"an overlay":                 {tree, specs.Mount{Destination: "/m", Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + dir + "/links:" + dir + "/empty"}}, nil},
+		"in a user namespace":        {file, bind(dir+"/link", "bind"), withUserNS},
+		"with hooks":                 {file, bind(dir+"/link", "bind"), func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/true"}}} }},
+		"many": {"cat /m299/file", bind(dir+"/links", "bind"), func(s *specs.Spec) {
+			for i := range 300 {
+				s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprintf("/m%d", i), Type: "bind", Source: dir + "/given", Options: []string{"bind"}})
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := base(test.line)
+			s.Mounts = append(s.Mounts, test.mount)
+			if test.change != nil {
+				test.change(s)
+			}
+			made := bundle(t, s)
+			hostile := filepath.Join(made, "rootfs", dir)
+			for _, err := range []error{
+				os.MkdirAll(hostile+"/given", 0o755), os.Symlink(secret, hostile+"/given/file"), os.MkdirAll(filepath.Join(made, "rootfs/dev"), 0o755),
+				exec.Command("cp", "-a", hostile+"/given", hostile+"/links").Run(), exec.Command("chown", "-R", "100000:100000", filepath.Join(made, "rootfs")).Run(),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if out, stderr, code := run(t, made); code != 0 || out != "given\n" {
+				t.Errorf("code %d: %q %s", code, out, stderr)
+			}
+		})
+	}
+	// Of too many sources the last are looked up with the root attached: no link is followed.
+	s := base("true")
+	for i := range 300 {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprintf("/m%d", i), Type: "bind", Source: dir + "/links", Options: []string{"bind"}})
+	}
+	if out, stderr, code := run(t, bundle(t, s)); code != 1 || !strings.Contains(stderr, dir+"/links") || !strings.Contains(stderr, "ELOOP") {
+		t.Errorf("code %d: %q %s", code, out, stderr)
+	}
+}

@@ -100,8 +100,15 @@ func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, 
 	if err := c.fromInside(i, m, o, op); err != nil {
 		return err
 	}
+	late := op.Tree == RegNone && op.From == RegNone && !op.Inside && !c.inPlace()
+	if late {
+		var err error
+		if op.From, err = c.lateSource(m, o, cause); err != nil {
+			return err
+		}
+	}
 	c.inside(op, cause, c.mountCheck(dest, "", o))
-	if op.Recursive && op.Tree == RegNone && !op.Inside && !op.Link && c.mayShowRoot(op.Source) {
+	if op.Recursive && op.Tree == RegNone && !op.Inside && !op.Link && !late && c.mayShowRoot(op.Source) {
 		c.recursive = append(c.recursive, Step{Op: op, Side: Container, Cause: cause})
 	}
 	c.mountedAt(dest)
@@ -171,15 +178,13 @@ func (c *compiler) showJoined() error {
 		if !shown || at < 0 || o.bind || o.remount || ns == abi.NSPID && !c.host.ProcPIDNS {
 			continue
 		}
-		op := &NewMount{Type: m.Type, Source: m.Source, Options: o.data, Attrs: o.attrs}
+		pids := RegNone
 		if ns == abi.NSPID {
-			op.PIDNS = c.joins[at].reg
+			pids = c.joins[at].reg
 		}
-		if op.Out, err = c.reg(); err != nil {
+		if err := c.newTree(i, m, o, pids); err != nil {
 			return err
 		}
-		c.trees[i] = op.Out
-		c.inside(op, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
 	}
 	return nil
 }

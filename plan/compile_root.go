@@ -98,6 +98,9 @@ func (c *compiler) root() error {
 		return err
 	}
 	c.inside(&Propagation{Path: "/", Mode: mode, Recursive: true}, because("no mount made inside reaches the host"), nil)
+	if err := c.ownSources(); err != nil {
+		return err
+	}
 	c.treesAt = len(c.plan.Steps)
 	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
 	if c.o.Root != nil && c.o.Root.Layers != nil {

@@ -240,6 +240,70 @@ func (c *compiler) openSources(child bool) error {
 	return c.mapTrees()
 }
 
+// spared is how many registers sources leave to other steps.
+const spared = 16
+
+// ownSources has the container's side open what it comes to itself of the host, before the root is attached: the sources of bind mounts, and file systems that are
+// made of what is there, such as overlays. Where there are too few registers the last sources are opened in their turn, and may have no link on the way.
+func (c *compiler) ownSources() error {
+	for i, m := range c.spec.Mounts {
+		o, err := c.parseMount(i, m)
+		if err != nil {
+			return err
+		}
+		_, inside := c.insideRoot(m.Source)
+		_, link := c.link(i, m)
+		switch {
+		case o.remount || inside || link || c.trees[i] != RegNone || c.places[i] != RegNone:
+		case o.bind && c.next < regTemp-spared:
+			c.places[i], c.next = c.next, c.next+1
+			c.inside(c.ownSource(m, o, c.places[i]), c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+		case !o.bind && ofHost(m):
+			if err := c.newTree(i, m, o, RegNone); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *compiler) ownSource(m specs.Mount, o mountOptions, out Reg) *OpenSource {
+	return &OpenSource{Path: c.source(m.Source), Below: c.subpath(m), Link: o.ofLink, Inside: true, Out: out}
+}
+
+// lateSource opens the source of a mount in its turn.
+func (c *compiler) lateSource(m specs.Mount, o mountOptions, cause Cause) (_ Reg, err error) {
+	if c.turn == RegNone {
+		if c.turn, err = c.reg(); err != nil {
+			return 0, err
+		}
+	}
+	op := c.ownSource(m, o, c.turn)
+	op.Strict = true
+	c.inside(op, cause, nil)
+	return op.Out, nil
+}
+
+// ofHost reports whether a file system is made of what the host has at a path: the source of others is a name alone.
+func ofHost(m specs.Mount) bool {
+	switch m.Type {
+	case "", "tmpfs", "ramfs", "proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2", "bpf", "debugfs", "tracefs", "securityfs", "configfs", "hugetlbfs", "binfmt_misc", "fusectl", "pstore", "efivarfs":
+		return false
+	}
+	return m.Type == "overlay" || path.IsAbs(m.Source)
+}
+
+// newTree makes the file system of a mount, detached, before its turn to be attached comes; a procfs is of the namespace pids.
+func (c *compiler) newTree(i int, m specs.Mount, o mountOptions, pids Reg) error {
+	out, err := c.reg()
+	if err != nil {
+		return err
+	}
+	c.trees[i] = out
+	c.inside(&NewMount{Type: m.Type, Source: m.Source, Options: c.mountLabel(m.Type, o.data), PIDNS: pids, Attrs: o.attrs, Out: out}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+	return nil
+}
+
 // insideRoot gives a path of the host as one of the container, where it is below root.path:
 // what mounts before have put there is meant, and links lead where they lead inside.
 func (c *compiler) insideRoot(p string) (string, bool) {

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -205,13 +206,15 @@ func (o *OpenHost) lower(a *Asm) {
 	a.call(abi.CallOpenat, dir, a.str(name), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegHost)
 }
 
-// OpenSource opens the source of a bind mount on the runtime's side: root of a user namespace
-// may not come to all that the caller may.
+// OpenSource opens the source of a bind mount before the container's root is attached: over "/", where a ".." of the path, or of a link
+// in it, would lead into that. It does so on the runtime's side where root of a user namespace may not come to all that the caller may.
 type OpenSource struct {
-	Path  string
-	Below string // as in [OpenTree]
-	Link  bool   // a symbolic link at Path is meant itself
-	Out   Reg
+	Path   string
+	Below  string // as in [OpenTree]
+	Link   bool   // a symbolic link at Path is meant itself
+	Inside bool   // on the container's side
+	Strict bool   // no symbolic link may be on the way: the root is attached by then
+	Out    Reg
 }
 
 // Name implements [Op].
@@ -223,13 +226,23 @@ func (o *OpenSource) String() string {
 }
 
 func (o *OpenSource) lower(a *Asm) {
-	p := cmp.Or(strings.TrimLeft(o.Path, "/"), ".")
+	open := func(flags uint64, out Reg) {
+		switch {
+		case !o.Inside:
+			a.lookupAsIs(RegHost, cmp.Or(strings.TrimLeft(o.Path, "/"), "."), flags, out)
+		case o.Strict:
+			how := a.openHow(abi.OPath|abi.OCloexec|flags, abi.ResolveNoSymlinks)
+			a.call(abi.CallOpenat2, cwd(), a.str(path.Clean(o.Path)), how, num(24)).into(out)
+		default:
+			a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OPath|abi.OCloexec|flags), num(0)).into(out)
+		}
+	}
 	if o.Below == "" {
-		a.lookupAsIs(RegHost, p, a.noFollow(o.Link), o.Out)
+		open(a.noFollow(o.Link), o.Out)
 		return
 	}
 	dir := a.tmp()
-	a.lookupAsIs(RegHost, p, a.o.Directory, dir)
+	open(a.o.Directory, dir)
 	a.lookupStrict(dir, o.Below, o.Out)
 }
 

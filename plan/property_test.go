@@ -438,6 +438,9 @@ func TestPathsStayInside(t *testing.T) {
 						want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
 					}
 				}
+				if op, ok := s.Op.(*OpenSource); ok && op.Strict && r.Args[0] == cwd() {
+					continue // of the host's root directory
+				}
 				if below == RegProcfs || below == RegSysfs {
 					want = abi.ResolveBeneath | abi.ResolveNoSymlinks | abi.ResolveNoMagiclinks
 				}
