@@ -78,7 +78,7 @@ func (j *netJob) run(ctx context.Context) error {
 		return d.Unplug(j.Network.Endpoints, "")
 	case jobDrop:
 		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device, Alias: j.Alias}, 0)
-		return errors.Join(err, rules.RemoveBridge(j.Device))
+		return errors.Join(err, rules.RemoveBridge(j.Device, j.Alias))
 	case jobCheck:
 		return j.check(d)
 	case jobLook:

@@ -887,7 +887,7 @@ func TestRules(t *testing.T) {
 		t.Errorf("%+v, %v", state, err)
 	}
 	d.must(t, 0, &plan.UnpublishPorts{Owner: "a"})
-	if err := d.Rules.RemoveBridge("kakuri0"); err != nil {
+	if err := d.Rules.RemoveBridge("kakuri0", ""); err != nil {
 		t.Error(err)
 	}
 	if handled, _ := (&Doer{}).Do(t.Context(), &plan.MakeRules{}, 0); handled {

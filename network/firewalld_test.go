@@ -140,7 +140,7 @@ func TestFirewalld(t *testing.T) {
 		f.zones["kbb"] = "dmz"
 		s.bridges(bridgeB)
 		calls("getZoneOfInterface kbb")
-		if err := errors.Join(s.rules.RemoveBridge("kbb"), s.rules.RemoveBridge("kba")); err != nil {
+		if err := errors.Join(s.rules.RemoveBridge("kbb", ""), s.rules.RemoveBridge("kba", "")); err != nil {
 			t.Error(err)
 		}
 		calls("removeInterface trusted kba")
@@ -216,7 +216,7 @@ func TestSlowFirewalld(t *testing.T) {
 		if done, err := s.rules.Heal(); !done || err != nil {
 			t.Errorf("healed: %v, %v", done, err)
 		}
-		if err := errors.Join(s.rules.RemoveBridge("kba"), s.rules.RemoveBridge("kbb")); err != nil {
+		if err := errors.Join(s.rules.RemoveBridge("kba", ""), s.rules.RemoveBridge("kbb", "")); err != nil {
 			t.Error(err)
 		}
 		if len(f.zones) != 0 {
@@ -228,7 +228,7 @@ func TestSlowFirewalld(t *testing.T) {
 			t.Error(err)
 		}
 		f.asked()
-		if err := s.rules.RemoveBridge("kba"); err != nil {
+		if err := s.rules.RemoveBridge("kba", ""); err != nil {
 			t.Error(err)
 		}
 		if calls := f.asked(); len(calls) != 0 {

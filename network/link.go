@@ -286,6 +286,26 @@ func otherEngines(l netlink.Link, alias string) bool {
 	return alias != "" && l.Alias != alias && strings.HasPrefix(l.Alias, aliasOurs)
 }
 
+// networkOf is the id of the network whose alias this is, empty for none.
+func networkOf(alias string) string { return alias[strings.LastIndexByte(alias, ' ')+1:] }
+
+// isOthers reports whether the machine has a bridge of this name that an engine made for another network than that of the id; without an id that is nobody's to say.
+func isOthers(device, id string) (bool, error) {
+	if id == "" {
+		return false, nil
+	}
+	s, err := netlink.Open()
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	l, err := s.Link(device)
+	if errors.Is(err, unix.ENODEV) {
+		return false, nil
+	}
+	return err == nil && strings.HasPrefix(l.Alias, aliasOurs) && networkOf(l.Alias) != id, err
+}
+
 // BridgeIsFree reports whether this network namespace has the bridge already, as its alias and addresses say, and where it has not whether
 // it could be made: the name is nobody's.
 func BridgeIsFree(b plan.Bridge) (have, free bool, err error) {

@@ -126,8 +126,9 @@ func tablesHint(err error) string {
 	return ""
 }
 
-// RemoveBridge takes a bridge out of the table, and removes the table with the last one. It need not be there.
-func (r *Rules) RemoveBridge(device string) error {
+// RemoveBridge takes a bridge out of the table, and removes the table with the last one. It need not be there. With an alias it is the one that was made with that: what the
+// table has of a bridge that another engine has by this name stays, see [Rules.ForgetBridge].
+func (r *Rules) RemoveBridge(device, alias string) error {
 	if err := checkName(device); err != nil {
 		return err
 	}
@@ -141,18 +142,26 @@ func (r *Rules) RemoveBridge(device string) error {
 	}
 	defer s.close()
 	have, not := bridgeElements(plan.Bridge{Device: device})
-	err = transaction(s, func() ([]nftMessage, error) {
+	theirs := false
+	err = transaction(s, func() (messages []nftMessage, err error) {
+		// Here, since another engine has a bridge before it has rules of it.
+		if theirs, err = isOthers(device, networkOf(alias)); err != nil || theirs {
+			return nil, err
+		}
 		hooks, err := dockerUser(s, func(devices []string) []string {
 			return slices.DeleteFunc(devices, func(d string) bool { return d == device })
 		})
 		if err != nil {
 			return nil, err
 		}
-		messages, err := r.without(s, append(have, not...))
+		messages, err = r.without(s, append(have, not...))
 		return append(messages, hooks...), err
 	})
 	if err != nil {
 		err = fmt.Errorf("rules of bridge %s: %w", device, err)
+	}
+	if theirs {
+		return errors.Join(err, r.remove("zones", device))
 	}
 	return errors.Join(err, r.passNoMore(device))
 }
@@ -687,8 +696,8 @@ func (r *Rules) Repair() (bool, error) {
 	return err == nil, err
 }
 
-// Heal repairs what a quick look finds: a table that somebody flushed, Docker's chain for others without our rules, a firewalld that was started anew and has forgotten
-// our bridges. It reports whether there was something.
+// Heal repairs what a quick look finds: a table that somebody flushed, one that another engine made again after that, which does not know of our bridges, Docker's chain for others without
+// our rules, a firewalld that was started anew and has forgotten our bridges. It reports whether there was something.
 func (r *Rules) Heal() (bool, error) {
 	devices, err := r.names("bridges")
 	if err != nil || len(devices) == 0 {
@@ -699,7 +708,11 @@ func (r *Rules) Heal() (bool, error) {
 		return false, err
 	}
 	defer s.close()
-	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, append(seemsRequests(), firewalldRequests()...)...)
+	requests := append(seemsRequests(), firewalldRequests()...)
+	for _, d := range devices {
+		requests = append(requests, elementRequest(nftElement{set: "bridges", key: nftKey(nftDeviceKey(d))}))
+	}
+	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, requests...)
 	if err != nil {
 		return false, err
 	}
@@ -707,10 +720,12 @@ func (r *Rules) Heal() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	n := len(answers) - len(firewalldRequests())
-	rules := rulesOfFirewalld(answers[n:])
+	m := len(answers) - len(devices)
+	n := m - len(firewalldRequests())
+	rules := rulesOfFirewalld(answers[n:m])
+	unknown := slices.ContainsFunc(answers[m:], func(a nfAnswer) bool { return a.err != nil })
 	told := func(device string) bool { known, _ := r.zoned(device); return rules == "" || known == rules }
-	if seemsIntact(answers[:n]) && len(dropped) == 0 && !slices.ContainsFunc(devices, func(d string) bool { return !told(d) }) {
+	if seemsIntact(answers[:n]) && !unknown && len(dropped) == 0 && !slices.ContainsFunc(devices, func(d string) bool { return !told(d) }) {
 		return false, nil
 	}
 	return r.Repair()

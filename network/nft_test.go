@@ -1128,7 +1128,7 @@ func TestDockerUser(t *testing.T) {
 			t.Errorf("with two bridges:\n%s", got)
 		}
 		for _, b := range []string{"kba", "kbb"} {
-			if err := s.rules.RemoveBridge(b); err != nil {
+			if err := s.rules.RemoveBridge(b, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -1203,7 +1203,7 @@ func TestFlushed(t *testing.T) {
 		}
 		// With the last user the table goes.
 		for _, b := range []string{"kba", "kbb", "kbb"} {
-			if err := s.rules.RemoveBridge(b); err != nil {
+			if err := s.rules.RemoveBridge(b, ""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -1303,14 +1303,14 @@ func TestTwoEngines(t *testing.T) {
 		if got := s.list(); sorted(got) != sorted(whole) {
 			t.Errorf("repaired by both:\n%s\nnot\n%s", got, whole)
 		}
-		if err := errors.Join(s.rules.Unpublish("a1"), s.rules.RemoveBridge("kba")); err != nil {
+		if err := errors.Join(s.rules.Unpublish("a1"), s.rules.RemoveBridge("kba", "")); err != nil {
 			t.Fatal(err)
 		}
 		state, err := ReadTable()
 		if err != nil || !state.Intact || len(state.Bridges) != 1 || len(state.Ports) != 1 || state.Ports[0].Owner != "b1" {
 			t.Errorf("after one has gone: %+v, %v", state, err)
 		}
-		if err := errors.Join(other.RemoveBridge("kbb"), other.Unpublish("b1")); err != nil {
+		if err := errors.Join(other.RemoveBridge("kbb", ""), other.Unpublish("b1")); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.list(); got != "" {

@@ -563,7 +563,7 @@ func BenchmarkPublish(b *testing.B) {
 		if _, err := r.Sweep(func(string) bool { return false }); err != nil {
 			b.Error(err)
 		}
-		if err := r.RemoveBridge("kba"); err != nil {
+		if err := r.RemoveBridge("kba", ""); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -138,10 +138,17 @@ func bridgeRecord(b plan.Bridge) string {
 	for _, a := range b.Addrs {
 		words = append(words, a.String())
 	}
+	if id := networkOf(b.Alias); id != "" {
+		words = append(words, recordOf+id)
+	}
 	return strings.Join(words, " ") + "\n"
 }
 
-// records gives the elements of all records, and the bridges' devices. Of a port that two have it is the newer one's.
+// recordOf begins the word of a bridge's record that says which network it is of. Records of older versions have none, and those versions pass over it.
+const recordOf = "of:"
+
+// records gives the elements of all records, and the bridges' devices. Of a port that two have it is the newer one's. A bridge whose name another engine's has by now, since ours was
+// removed by hand, is left out: what the table has of that name is not ours to say.
 func (r *Rules) records() (elements []nftElement, devices []string, err error) {
 	names, err := r.names("bridges")
 	if err != nil {
@@ -155,7 +162,7 @@ func (r *Rules) records() (elements []nftElement, devices []string, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		b := plan.Bridge{Device: device}
+		b, id := plan.Bridge{Device: device}, ""
 		for _, w := range strings.Fields(string(data)) {
 			switch w {
 			case "internal":
@@ -177,8 +184,17 @@ func (r *Rules) records() (elements []nftElement, devices []string, err error) {
 			default:
 				if a, err := netip.ParsePrefix(w); err == nil {
 					b.Addrs = append(b.Addrs, a)
+				} else if of, ok := strings.CutPrefix(w, recordOf); ok {
+					id = of
 				}
 			}
+		}
+		theirs, err := isOthers(device, id)
+		if err != nil {
+			return nil, nil, err
+		}
+		if theirs {
+			continue
 		}
 		have, _ := bridgeElements(b)
 		elements, devices = append(elements, have...), append(devices, device)
