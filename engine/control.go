@@ -218,7 +218,11 @@ func (e *Engine) Restart(ctx context.Context, ref string, o StopOptions) error {
 }
 
 // notRestarted takes a container with --rm away that was kept for a restart which came to nothing. Whoever is just looking at it, as a sweep does, is waited for.
+// All others stay, as they ended.
 func (e *Engine) notRestarted(c *Container) {
+	if !c.Config.AutoRemove {
+		return
+	}
 	lock, err := lockSoon(func() (*os.File, error) { return lockDir(c.dir, unix.LOCK_EX|unix.LOCK_NB) })
 	if err != nil {
 		return // it is gone, or the next command takes it

@@ -176,6 +176,33 @@ func TestRestartFails(t *testing.T) {
 	}
 }
 
+// TestRestartThatFailsKeeps: a container that cannot be started again stays, with what it has written, and starts when what was missing is there.
+func TestRestartThatFailsKeeps(t *testing.T) {
+	nstest.Root(t)
+	e, ctx, dir := open(t), t.Context(), nstest.Dir(t)
+	if err := os.Mkdir(dir+"/x", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := started(t, e, Config{Rootfs: nstest.RootFS(t), Command: []string{"sleep", "1000"}, StopSignal: "KILL", Mounts: []Mount{{Type: "bind", Source: dir + "/x", Dest: "/mnt", MustHave: true}}})
+	if err := os.Rename(dir+"/x", dir+"/y"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // once while it runs
+		if err := e.Restart(ctx, c.ID, StopOptions{}); err == nil {
+			t.Error("it was started")
+		}
+		if c := found(t, e, c.ID); c.Status != monitor.Exited || c.Error == "" {
+			t.Errorf("it is %+v", c.State)
+		}
+	}
+	if err := os.Rename(dir+"/y", dir+"/x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Restart(ctx, c.ID, StopOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // An image that is not there is not run.
 func TestNoImage(t *testing.T) {
 	nstest.Root(t)
