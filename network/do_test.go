@@ -576,6 +576,43 @@ func TestOnADeviceOfTheHost(t *testing.T) {
 	}
 }
 
+// TestSharesOfLastRun: a container with an address of its own choice is started again while the kernel has not yet taken the namespace of its last run apart, whose device has the MAC, or the parent for itself, or the address.
+func TestSharesOfLastRun(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	d := doer(t)
+	for _, parent := range []string{"lan0", "lan1", "lan2"} {
+		d.ip(t, "link", "add", parent, "type", "veth", "peer", "name", parent+"x")
+	}
+	for _, op := range []plan.Op{
+		&plan.MakeMacvlan{Parent: "lan0", Mode: "bridge", Device: "eth0", MAC: plan.MAC{2, 0, 0, 0, 0, 1}},
+		&plan.MakeMacvlan{Parent: "lan1", Mode: "passthru", Device: "eth0"},
+		&plan.MakeIPvlan{Parent: "lan2", Mode: "l2", Device: "eth0"},
+	} {
+		for range 5 {
+			c := exec.Command("sleep", "infinity")
+			c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := d.Do(t.Context(), op, c.Process.Pid)
+			known := !errors.Is(err, unix.EOPNOTSUPP)
+			for _, then := range []plan.Op{&plan.LinkUp{Device: "eth0"}, &plan.AddAddress{Device: "eth0", Addr: netip.MustParsePrefix("10.9.0.7/24")}} {
+				if err == nil {
+					_, err = d.Do(t.Context(), then, c.Process.Pid)
+				}
+			}
+			d.in.close() // its monitor is another one each time
+			d.in = nil
+			c.Process.Kill()
+			c.Wait()
+			if err != nil && known {
+				t.Fatalf("%v: %v", op, err)
+			}
+		}
+	}
+}
+
 // TestForwarding: a host that takes routes from routers goes on with that.
 func TestForwarding(t *testing.T) {
 	nstest.Root(t)

@@ -416,6 +416,16 @@ func (d *Doer) bridge(s *netlink.Socket, name string) (int32, error) {
 // leftBehind is how long a device may outlive the namespace that it went to.
 const leftBehind = 2 * time.Second
 
+// afterLastRun asks the kernel again while it refuses for the sake of another device, which may be that of the container's last run: it goes with the namespace of that, a moment after its
+// processes, and nobody can get at it any more to remove it before.
+func afterLastRun(refusal unix.Errno, ask func() error) (err error) {
+	for until := time.Now().Add(2 * leftBehind); ; time.Sleep(time.Millisecond) {
+		if err = ask(); !errors.Is(err, refusal) || time.Now().After(until) {
+			return err
+		}
+	}
+}
+
 // makeVeth makes both ends with one message, each in its namespace. Nobody who is killed leaves one.
 func (d *Doer) makeVeth(op *plan.MakeVeth, pid int) error {
 	fail := func(err error) error {
@@ -519,9 +529,13 @@ func clash(in *inside, device, hostDevice string, err error) error {
 // makeMacvlan makes the device in the namespace, on one of the host.
 func (d *Doer) makeMacvlan(op *plan.MakeMacvlan, pid int) error {
 	mode := uint32(1) << max(slices.Index([]string{"private", "vepa", "bridge", "passthru"}, op.Mode), 0)
-	return d.makeShare(share{"macvlan", op.Parent, op.Device, op.MTU, op.MAC, func(m netlink.Message) netlink.Message {
+	x := share{"macvlan", op.Parent, op.Device, op.MTU, op.MAC, func(m netlink.Message) netlink.Message {
 		return m.AddUint32(macvlanMode, mode)
-	}}, pid)
+	}}
+	if op.Mode == "passthru" { // there is one of these at most
+		return afterLastRun(unix.EINVAL, func() error { return d.makeShare(x, pid) })
+	}
+	return d.makeShare(x, pid)
 }
 
 // makeIPvlan likewise.
@@ -598,7 +612,8 @@ func (d *Doer) linkUp(op *plan.LinkUp, pid int) error {
 	if err != nil {
 		return err
 	}
-	if err := in.s.One(upMessage(op.Device)); err != nil {
+	// Of two macvlans with the same MAC one can be up.
+	if err := afterLastRun(unix.EADDRINUSE, func() error { return in.s.One(upMessage(op.Device)) }); err != nil {
 		return fmt.Errorf("set device %s of the container up: %w", op.Device, hint(err, ""))
 	}
 	if cable, ok := in.cables[op.Device]; ok {
@@ -665,7 +680,8 @@ func (d *Doer) addAddress(op *plan.AddAddress, pid int) error {
 	if err != nil {
 		return err
 	}
-	if err = in.s.One(addrMessage(i, op.Addr)); err == nil {
+	// Of two ipvlans one can have an address.
+	if err = afterLastRun(unix.EADDRINUSE, func() error { return in.s.One(addrMessage(i, op.Addr)) }); err == nil {
 		return nil
 	}
 	switch {
