@@ -325,6 +325,9 @@ func (b *builder) endpoint(i int, w *wire) error {
 	if n.IPv4 && !b.router() {
 		e.Sysctls = forwardingNothing(e.Sysctls)
 	}
+	if n.Internal && n.IPv6 && n.Driver != plan.DriverBridge { // a bridge's are told of none anyway
+		e.Sysctls = heedingNoRouter(e.Sysctls)
+	}
 	if n.Driver == plan.DriverBridge {
 		e.HostDevice = plan.HostDevice(b.id, i)
 		b.bridged(&e, n)
@@ -364,6 +367,13 @@ func (b *builder) bridged(e *plan.Endpoint, n *netdb.Network) {
 // if one of them does: so not from neighbours either (ip-sysctl, accept_redirects).
 func forwardingNothing(sysctls map[string]string) map[string]string {
 	out := map[string]string{"net.ipv4.conf.IFNAME.forwarding": "0", "net.ipv4.conf.IFNAME.accept_redirects": "0"}
+	maps.Copy(out, sysctls)
+	return out
+}
+
+// heedingNoRouter has a device take no word about routes and addresses, where nobody says something else: by that of a router on the wire, or of a neighbour who poses as one, an internal network would lead out.
+func heedingNoRouter(sysctls map[string]string) map[string]string {
+	out := map[string]string{"net.ipv6.conf.IFNAME.accept_ra": "0"}
 	maps.Copy(out, sysctls)
 	return out
 }

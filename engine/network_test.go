@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -560,6 +561,40 @@ func TestNoRedirects(t *testing.T) {
 				t.Errorf("%s of %s is %q: %v, %v", key, device, out, code, err)
 			}
 		}
+	}
+}
+
+// TestInternalHeedsNoRouter: on an internal network of a wire, or of a device that leads nowhere, a container takes no route or address by a router's advertisement, whosever that is, unless it is asked for; on others
+// of a wire the routers there are to be heeded.
+func TestInternalHeedsNoRouter(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	output(t, exec.Command("ip", "link", "add", "wire0", "type", "veth", "peer", "name", "wire0x"))
+	t.Cleanup(func() { exec.Command("ip", "link", "del", "wire0").Run() })
+	for i, c := range []struct {
+		driver     string
+		internal   bool
+		asks, want string
+	}{{"macvlan", true, "", "0"}, {"macvlan", true, "2", "2"}, {"macvlan", false, "", ""}, {"ipvlan", true, "", "0"}, {"bridge", true, "", ""}} {
+		name, six := fmt.Sprintf("net%d", i), true
+		config := NetworkConfig{Name: name, Driver: c.driver, Internal: c.internal, EnableIPv6: &six, IPAM: IPAM{Config: []IPAMPool{{Subnet: fmt.Sprintf("10.4%d.0.0/24", i)}, {Subnet: fmt.Sprintf("fd00:4%d::/64", i)}}}}
+		if c.driver != "bridge" {
+			config.Options = map[string]string{"parent": "wire0"}
+		}
+		networks(t, e, config)
+		a := Attachment{Network: name}
+		if c.asks != "" {
+			a.Options = map[string]string{optSysctls: "net.ipv6.conf.IFNAME.accept_ra=" + c.asks}
+		}
+		_, b := lookedAt(t, e, Config{Image: "host", Command: []string{"true"}, Name: name, Networks: []Attachment{a}})
+		if got := b.opts.Network.Endpoints[0].Sysctls["net.ipv6.conf.IFNAME.accept_ra"]; got != c.want {
+			t.Errorf("%+v: accept_ra is to be %q", c, got)
+		}
+	}
+	out, code, err := inside(t, e, Config{Image: "host", Network: "net0", Command: []string{"cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra"}})
+	if _, loaded := os.Stat("/sys/module/macvlan"); (err != nil || code != 0 || out != "0\n") && (loaded == nil || err == nil || !strings.Contains(err.Error(), "the kernel knows no macvlan")) {
+		t.Errorf("%q, %d, %v", out, code, err)
 	}
 }
 
