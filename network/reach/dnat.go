@@ -3,6 +3,7 @@ package reach
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // Rules reads the rules of all tables of the caller's network namespace.
@@ -12,16 +13,36 @@ func Rules() ([]Table, error) { return tables() }
 // are written the usual ways: dnat of nftables, and DNAT of iptables-nft, behind a match
 // of the port that a packet goes to. Ports that a map leads on are not among them.
 func Forwarded(list []Table) (out []Published) {
+	for _, l := range leads(list) {
+		out = append(out, l.Published)
+	}
+	return out
+}
+
+// A lead is a port that a rule leads on, and where that rule is.
+type lead struct {
+	Published
+	family, table, chain string
+	handle               uint64
+}
+
+// leads are all of them.
+func leads(list []Table) (out []lead) {
 	for _, t := range list {
 		for _, c := range t.Chains {
 			for _, r := range c.Rules {
 				if p, ok := r.forwards(t.Family); ok {
-					out = append(out, p)
+					out = append(out, lead{p, t.Family, t.Name, c.Name, r.Handle})
 				}
 			}
 		}
 	}
 	return out
+}
+
+// led are those of the port that is asked about. Other engines hold their containers' ports with a socket, if at all, which nothing of what comes from elsewhere reaches.
+func (f *Facts) led() []lead {
+	return slices.DeleteFunc(leads(f.Host.Tables), func(l lead) bool { return l.HostPort != f.Port || l.Proto != f.Proto })
 }
 
 // forwards reads where a rule leads what goes to a port, if it is one that does so.

@@ -129,8 +129,13 @@ func (f *Facts) toContainer(pid int, elsewhere map[string]int) []attempt {
 	return list
 }
 
-// toHost are the ways to a port of the host that is nobody's: where somebody listens, else at the loopback device.
+// toHost are the ways to a port of the host that is no container's of ours: where somebody listens, and from where rules lead on, else at the loopback device.
 func (f *Facts) toHost() (list []attempt) {
+	for _, l := range f.led() {
+		for _, a := range f.near(l.HostAddr) {
+			list = append(list, attempt{0, "host", netip.AddrPortFrom(a, f.Port)})
+		}
+	}
 	for _, l := range at(f.Host.Listeners, f.Proto, f.Port) {
 		list = append(list, attempt{0, "host", netip.AddrPortFrom(f.near(l.Addr)[0], f.Port)})
 	}

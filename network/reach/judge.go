@@ -155,32 +155,41 @@ func (j *judge) fine() bool {
 	return !slices.ContainsFunc(j.list, func(f Finding) bool { return f.Fault })
 }
 
-// hostAlone is about a port of the host that no container has. Where a program of the host has it, that is as good as a container's: it is
+// hostAlone is about a port of the host that no container has. Where a program of the host has it, or rules of another program lead it on, that is as good as a container's: it is
 // said whose it is.
 func (j *judge) hostAlone() {
-	if list := at(j.Host.Listeners, j.Proto, j.Port); len(list) > 0 {
-		tell := j.say
-		if len(j.Tests) > 0 && !slices.ContainsFunc(j.Tests, func(t Test) bool { return t.Result.good() || j.Proto == "udp" && t.Result == NoAnswer }) {
-			tell = j.fault
-		}
-		if p, ok := j.ledOn(); ok {
-			tell(OtherProgram, said(say.AskEngine), say.HasPortLed, who(list[0]), j.Port, j.Proto, list[0].Addr, netip.AddrPortFrom(p.Addr, p.Port))
-			return
-		}
-		tell(OtherProgram, said(say.ForContainer), say.HasPort, who(list[0]), j.Port, j.Proto, list[0].Addr)
-		return
+	list, led := at(j.Host.Listeners, j.Proto, j.Port), j.led()
+	tell := j.say
+	if len(j.Tests) > 0 && !slices.ContainsFunc(j.Tests, func(t Test) bool { return t.Result.good() || j.Proto == "udp" && t.Result == NoAnswer }) {
+		tell = j.fault
 	}
-	j.fault(Nobody, j.withOthers(said(say.RunPublish, j.Port)), say.Nobody, j.Port, j.Proto)
+	switch {
+	case len(list) > 0 && len(led) > 0:
+		tell(OtherProgram, said(say.AskEngine), say.HasPortLed, who(list[0]), j.Port, j.Proto, list[0].Addr, j.ledTo(led[0]))
+	case len(led) > 0:
+		tell(OtherProgram, said(say.AskEngine), say.PortLed, j.Port, j.Proto, j.ledTo(led[0]))
+	case len(list) > 0:
+		tell(OtherProgram, said(say.ForContainer), say.HasPort, who(list[0]), j.Port, j.Proto, list[0].Addr)
+	default:
+		j.fault(Nobody, j.withOthers(said(say.RunPublish, j.Port)), say.Nobody, j.Port, j.Proto)
+	}
+	// Whosever the container is, the way to it is by this machine's rules.
+	told := map[string]bool{}
+	for _, l := range led {
+		j.forwarded(l.Published, told)
+		for _, w := range slices.Concat(j.packets(l.Published), j.answers(l.Published)) {
+			j.dropped(w, told)
+		}
+	}
 }
 
-// ledOn is where rules lead the port that is asked about. Other engines hold their containers' ports with a socket, which nothing of what comes from elsewhere reaches.
-func (j *judge) ledOn() (Published, bool) {
-	list := Forwarded(j.Host.Tables)
-	i := slices.IndexFunc(list, func(p Published) bool { return p.HostPort == j.Port && p.Proto == j.Proto })
-	if i < 0 {
-		return Published{}, false
+// ledTo says where a rule leads a port, and which one it is.
+func (j *judge) ledTo(l lead) sentence {
+	device := "?"
+	if by := j.bridgeOf(l.Addr); by != nil {
+		device = by.Name
 	}
-	return list[i], true
+	return said(say.LedTo, netip.AddrPortFrom(l.Addr, l.Port), device, l.family, l.table, l.chain, l.handle)
 }
 
 // who names the process that has a socket.

@@ -77,6 +77,15 @@ var established = Rule{Handle: 3, Exprs: []Expr{{Name: "ct", Key: ctState, Dest:
 
 var verdictDrop = Expr{Name: "immediate", Verdict: "drop"}
 
+// dockersNAT is a rule of another engine's that leads a port to port 80 of a container, as iptables writes it.
+func dockersNAT(port uint16) Table {
+	low, high := byte(port), byte(port>>8)
+	return Table{Family: "ip", Name: "nat", Chains: []Chain{{Name: "DOCKER", Rules: []Rule{{Handle: 12, Exprs: []Expr{
+		{Name: "xt match", Text: "tcp", Data: []byte{0, 0, 0xff, 0xff, low, high, low, high}},
+		{Name: "xt target", Text: "DNAT", Data: append([]byte{3, 0, 0, 0, 172, 20, 0, 2}, append(make([]byte, 28), 0, 80, 0, 80)...)},
+	}}}}}}
+}
+
 func cases() []struct {
 	name string
 	want Reason // of the first finding
@@ -109,10 +118,16 @@ func cases() []struct {
 		{"another engine's container has it", OtherProgram, func(f *Facts) {
 			f.Published, f.Container, f.Inside = nil, nil, nil
 			f.Port, f.Tests = 22, []Test{{"host", netip.MustParseAddrPort("127.0.0.1:22"), Connected}}
-			f.Host.Tables = append(f.Host.Tables, Table{Family: "ip", Name: "nat", Chains: []Chain{{Name: "DOCKER", Rules: []Rule{{Exprs: []Expr{
-				{Name: "xt match", Text: "tcp", Data: []byte{0, 0, 0xff, 0xff, 22, 0, 22, 0}},
-				{Name: "xt target", Text: "DNAT", Data: append([]byte{3, 0, 0, 0, 172, 20, 0, 2}, append(make([]byte, 28), 0, 80, 0, 80)...)},
-			}}}}}})
+			f.Host.Tables = append(f.Host.Tables, dockersNAT(22))
+		}},
+		{"another engine's container has it, and no socket", OtherProgram, func(f *Facts) {
+			f.Published, f.Container, f.Inside, f.Port = nil, nil, nil, 8090
+			f.Host.Tables = append(f.Host.Tables, dockersNAT(8090))
+		}},
+		{"another engine's container has it, and a firewall drops what goes there", OtherProgram, func(f *Facts) {
+			f.Published, f.Container, f.Inside, f.Port = nil, nil, nil, 8090
+			f.Host.Tables = append(f.Host.Tables, dockersNAT(8090))
+			chain(f, Chain{Name: "forward", Hook: "forward", Type: "filter", Drop: true, Rules: []Rule{established}})
 		}},
 		{"many are published", Nobody, func(f *Facts) {
 			for i := range uint16(7) {

@@ -209,7 +209,12 @@ func (j *judge) out(v4 bool) *Link {
 	return nil
 }
 
+// bridgeOf is the host's device by which a container's address is reached: of one that is not ours, by the route.
 func (j *judge) bridgeOf(a netip.Addr) *Link {
+	if j.Container == nil {
+		r, _ := way(j.Host.Routes, a)
+		return j.Host.link(r.Link)
+	}
 	for _, n := range j.Container.Networks {
 		if slices.Contains(n.Addrs, a) {
 			return j.Host.named(n.Bridge)

@@ -54,7 +54,7 @@ var say = struct {
 	StopIt, ForContainer, ConnectBridge, BridgeUp, PublishedMore, ShowsPort    ui.Text
 	YesHosts, AsMeant                                                          ui.Text
 	HasPortToo, NoTable, NotForwarded                                          ui.Text
-	HasPortLed, AskEngine                                                      ui.Text
+	HasPortLed, PortLed, LedTo, AskEngine                                      ui.Text
 	Place, Rule, Policy, Drops, HasDropped, MayDrop                            ui.Text
 	DropsOwn, MayDropOwn, FirewalldIn, FirewalldOut                            ui.Text
 	DropsAnswer, DropsAnswers, MayDropAnswer, MayDropAnswers, AllowAnswers     ui.Text
@@ -82,6 +82,8 @@ var say = struct {
 
 	HasPort:    ui.Text{EN: "%s has port %d/%s of the host, at %s, and no container publishes it", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、公開しているコンテナはありません"},
 	HasPortLed: ui.Text{EN: "%s has port %d/%s of the host, at %s, for rules of another program that lead it to %s: another engine's container, which kakuri knows nothing more of", JA: "ホストのポート %[2]d/%[3]s は %[1]s が %[4]s で使っており、ほかのプログラムの規則が %[5]s へ導いています。別のエンジンのコンテナで、kakuri にはそれ以上わかりません"},
+	PortLed:    ui.Text{EN: "port %d/%s of the host is led to %s, by rules of another program: another engine's container, which kakuri knows nothing more of", JA: "ホストのポート %d/%s は、ほかのプログラムの規則が %s へ導いています。別のエンジンのコンテナで、kakuri にはそれ以上わかりません"},
+	LedTo:      ui.Text{EN: "%s by %s (table %s %s, chain %s, handle %d)", JA: "%s(デバイス %s、テーブル %s %s、チェイン %s、ハンドル %d)"},
 	AskEngine:  ui.Text{EN: "ask that engine, by docker ps or podman ps; this machine's own programs may reach it where others are dropped", JA: "そのエンジンに docker ps や podman ps で尋ねてください。このマシン自身からは届いても、ほかからは捨てられることがあります"},
 	Nobody:     ui.Text{EN: "no container publishes port %d/%s of the host, and no program listens on it", JA: "ホストのポート %d/%s を公開しているコンテナはなく、待ち受けているプログラムもありません"},
 	Monitor:    ui.Text{EN: "the monitor of container %s", JA: "コンテナ %s のモニター"},
