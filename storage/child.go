@@ -180,6 +180,14 @@ func (s *Store) do(ctx context.Context, j job, in *os.File, out io.Writer) error
 	return s.start(ctx, j, others, in, out)
 }
 
+// remove takes a tree away. What is all the caller's own goes without a process of his other ids, and so where the machine has no user namespaces for him.
+func (s *Store) remove(path string) error {
+	if s.o.Rootless && files.RemoveAll(path) == nil {
+		return nil
+	}
+	return s.do(context.Background(), job{Op: jobRemove, Path: path}, nil, nil)
+}
+
 // start starts a process for a job, in new namespaces.
 func (s *Store) start(ctx context.Context, j job, others []abi.Namespace, in *os.File, out io.Writer) error {
 	j.Bare = s.o.Rootless && len(s.o.IDs.UIDs) == 1 && s.o.IDs.UIDs[0].Size == 1

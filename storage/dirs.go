@@ -170,5 +170,5 @@ func (s *Store) discardDir(d *tempDir) error {
 	if d.name == "" {
 		return nil
 	}
-	return s.do(context.Background(), job{Op: jobRemove, Path: d.name}, nil, nil)
+	return s.remove(d.name)
 }

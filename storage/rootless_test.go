@@ -54,6 +54,48 @@ func TestRootless(t *testing.T) {
 	}
 }
 
+// TestRootlessWithoutNamespaces: where hardening has taken user namespaces from ordinary users, what a start has made before it failed by that goes all the same.
+func TestRootlessWithoutNamespaces(t *testing.T) {
+	nstest.Inside(t, nstest.Place{User: nstest.User(t)}, func(t *testing.T) {
+		dir := t.TempDir()
+		s, err := Open(Options{Data: dir + "/data", Run: dir + "/run", Rootless: true, IDs: ordinary(t, false)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := view(t, s, put(t, s, tarsOf(t, [][]ent{{"d dir", "f dir/file x"}})), "c")
+		made, err := v.NewUpper(Upper{ID: "c", Ephemeral: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(made+"/work/work", 0); err != nil {
+			t.Fatal(err)
+		}
+		s.o.IDs = IDs{} // no process can be started
+		if err := s.RemoveUpper("c"); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(made); !os.IsNotExist(err) {
+			t.Errorf("%s: %v", made, err)
+		}
+		// What is another id's takes such a process: one error says why there is none.
+		if err := os.MkdirAll(made+"/upper", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(made+"/work", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(made, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.RemoveUpper("c"); err == nil || strings.Count(err.Error(), "caller's ids") != 1 {
+			t.Errorf("%v", err)
+		}
+		if err := os.Chmod(made, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func rootless(t *testing.T, s *Store, helpers bool) {
 	dir, ids := t.TempDir(), s.o.IDs
 	owner := "5:6"

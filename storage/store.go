@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -244,7 +243,7 @@ func (s *Store) sweepTemps(dir string) error {
 		}
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if e.IsDir() {
-				err = s.do(context.Background(), job{Op: jobRemove, Path: name}, nil, nil)
+				err = s.remove(name)
 			} else {
 				err = os.Remove(name)
 			}

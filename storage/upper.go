@@ -172,7 +172,7 @@ func (s *Store) resetWork(dir string) error {
 		return err
 	}
 	for _, e := range list {
-		if err := s.do(context.Background(), job{Op: jobRemove, Path: filepath.Join(work, e.Name())}, nil, nil); err != nil {
+		if err := s.remove(filepath.Join(work, e.Name())); err != nil {
 			return err
 		}
 	}
@@ -193,21 +193,23 @@ func (s *Store) RemoveUpper(id string) error {
 }
 
 func (s *Store) removeUpper(dir, id string) error {
-	errs := []error{clearQuota(dir, id)}
+	unlimited := clearQuota(dir, id)
 	// "upper" last: it is what tells that there is one.
 	for _, name := range []string{"work", tempPrefix + "upper", servedMark, "upper"} {
 		p := filepath.Join(dir, name)
 		if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		errs = append(errs, s.do(context.Background(), job{Op: jobRemove, Path: p}, nil, nil))
+		if err := s.remove(p); err != nil {
+			return errors.Join(unlimited, err)
+		}
 	}
 	if filepath.Base(filepath.Dir(dir)) == ephemeral {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+			return errors.Join(unlimited, err)
 		}
 	}
-	return errors.Join(errs...)
+	return unlimited
 }
 
 // SweepUppers takes away what containers have written that are no more, of the ephemeral kind.
