@@ -354,6 +354,24 @@ func TestExecFaults(t *testing.T) {
 func TestStub(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
+	stub(t)
+}
+
+// TestStubNotInMemory: where the machine lets nothing in memory be executed, the stub is on a file system of its own, and is no less what it is.
+func TestStubNotInMemory(t *testing.T) {
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNS | unix.CLONE_NEWPID}, func(t *testing.T) {
+		nstest.NoLeaks(t)
+		const sysctl = "/proc/sys/vm/memfd_noexec" // since Linux 6.3, of this pid namespace
+		if err := os.WriteFile(sysctl, []byte("2"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		stub(t)
+	})
+}
+
+func stub(t *testing.T) {
+	t.Helper()
 	run := func(e plan.Exec) result {
 		e.Stub = true
 		return must(t, rt(&plan.Stub{}), clone(), in(&plan.Sigmask{}), in(&e))
@@ -374,7 +392,7 @@ func TestStub(t *testing.T) {
 		found := false
 		for _, fd := range list(fmt.Sprintf("/proc/%d/fd", os.Getpid())) {
 			path := "/proc/self/fd/" + fd
-			if to, _ := os.Readlink(path); !strings.Contains(to, "memfd:kakuri") {
+			if to, _ := os.Readlink(path); !strings.Contains(to, "memfd:kakuri") && !strings.HasPrefix(to, "/#") { // a file without a name
 				continue
 			}
 			found = true

@@ -114,6 +114,9 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 	switch op := op.(type) {
 	case *plan.Fork, *plan.Sync: // of the stub's fork, where a sync fails by a call
 		return on(errno, "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does", syscall.EAGAIN)
+	case *plan.Stub:
+		return on(errno, "by sysctl vm.memfd_noexec = 2, as hardening has it, nothing in memory may be executed, and of the places for a file that may ($XDG_RUNTIME_DIR, /run, /dev/shm, /tmp, /var/tmp, $HOME) "+
+			"none is mounted without noexec", syscall.EACCES)
 	case *plan.Setresuid:
 		return on(errno, fmt.Sprintf("the user namespace has no uid %d: uid_map in /proc/self shows inside which it has", op.UID), syscall.EINVAL)
 	case *plan.Setresgid:
@@ -257,7 +260,7 @@ func spaceHint(kinds []abi.Namespace, call string, errno syscall.Errno, m machin
 		}
 	}
 	if len(none) == 0 {
-		return "there are as many namespaces as may be: " + strings.Join(limits, ", ") + ", or a limit that a container around this one has, or 32 levels of nesting. Root raises them by sysctl"
+		return "there are as many namespaces as may be: " + strings.Join(limits, ", ") + ", or by a limit of a user namespace around this one (a container's, or for an ordinary user's networks the machine's: sysctl user shows it outside), or 32 levels of nesting. Root raises them by sysctl"
 	}
 	s := "by " + strings.Join(none, " = 0 and ") + " = 0, as hardening has it, there are none: root allows them by sysctl -w " + none[0] + "=N, and by a file of /etc/sysctl.d for good"
 	if slices.Contains(none, "user.max_user_namespaces") {

@@ -53,7 +53,7 @@ func TestNamespacesForbidden(t *testing.T) {
 		{syscall.ENOSPC, settings(false, "user.max_user_namespaces", "63000", "user.max_net_namespaces", "0"), []string{"by user.max_net_namespaces = 0,", "--network host does without"}, "--pid"},
 		{syscall.ENOSPC, settings(false, "user.max_pid_namespaces", "0"), []string{"--pid host does without"}, "--network"},
 		{syscall.ENOSPC, settings(false, "user.max_mnt_namespaces", "0"), []string{"by user.max_mnt_namespaces = 0,"}, "does without"},
-		{syscall.EUSERS, settings(false, "user.max_user_namespaces", "9"), []string{"as many namespaces as may be: user.max_user_namespaces 9, user.max_mnt_namespaces ?", "32 levels"}, "="},
+		{syscall.EUSERS, settings(false, "user.max_user_namespaces", "9"), []string{"as many namespaces as may be: user.max_user_namespaces 9, user.max_mnt_namespaces ?", "outside", "32 levels"}, "="},
 		{syscall.EPERM, settings(false, "kernel.unprivileged_userns_clone", "0"), []string{"sysctl kernel.unprivileged_userns_clone is 0", "/etc/sysctl.d"}, "AppArmor"},
 		{syscall.EPERM, settings(false, "kernel.unprivileged_userns_clone", "1"), []string{"AppArmor"}, "unprivileged_userns_clone"},
 	} {
@@ -69,6 +69,16 @@ func TestNamespacesForbidden(t *testing.T) {
 	}
 	if got := spaceHint([]abi.Namespace{abi.NSTime}, "openat", syscall.ENOSPC, settings(false)); got != "" {
 		t.Errorf("of another call: %q", got)
+	}
+}
+
+// TestStubHint: who may execute nothing in memory is told by what, and that a directory would do.
+func TestStubHint(t *testing.T) {
+	got := hint(&Error{Step: plan.Step{Op: &plan.Stub{}}, Call: "memfd_create", Err: syscall.EACCES})
+	for _, want := range []string{"vm.memfd_noexec = 2", "$XDG_RUNTIME_DIR", "noexec"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

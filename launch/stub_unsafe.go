@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"github.com/kakuri/kakuri/plan"
-	"golang.org/x/sys/unix"
 )
 
 // stub is the program of the stub, in stub_*.s. It is copied, never called.
@@ -57,29 +56,4 @@ func stubImage(caps []plan.Capset) []byte {
 		copy(image[header+stubSize+32:], caps[len(caps)-1].Data())
 	}
 	return image
-}
-
-// openStub makes the stub's memory file: executable, and sealed against any change.
-func openStub(label string, caps []plan.Capset) (int, error) {
-	const mfdExec = 0x10 // since Linux 6.3
-	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("kakuri-exec", flags|mfdExec)
-	if err == unix.EINVAL {
-		fd, err = unix.MemfdCreate("kakuri-exec", flags)
-	}
-	if err != nil {
-		return -1, err
-	}
-	image := stubImage(caps)
-	if _, err = unix.Write(fd, image); err == nil && label != "" {
-		err = unix.Fsetxattr(fd, "security.selinux", []byte(label), 0)
-	}
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, err
-	}
-	return fd, nil
 }
