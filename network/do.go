@@ -212,7 +212,7 @@ func setForwarding(op *plan.SetForwarding) error {
 	// A host that forwards takes no router's word unless it is told to, and would lose its own way out.
 	dir, err := os.Open("/proc/sys/net/ipv6/conf")
 	if errors.Is(err, os.ErrNotExist) {
-		return errors.New("net.ipv6.conf.all.forwarding: this kernel has no IPv6: give the network no IPv6 addresses")
+		return fmt.Errorf("net.ipv6.conf.all.forwarding: %w", errNoIPv6)
 	}
 	if err != nil {
 		return err

@@ -381,6 +381,27 @@ func TestHealWaitsForNobody(t *testing.T) {
 	}
 }
 
+// TestBridgeThatCannotBe: of a bridge that cannot have what it is to have, nothing stays; on a kernel without IPv6 that is one with addresses of it.
+func TestBridgeThatCannotBe(t *testing.T) {
+	nstest.Root(t)
+	nstest.Inside(t, nstest.Place{Flags: unix.CLONE_NEWNS | unix.CLONE_NEWNET}, func(t *testing.T) {
+		nstest.NoLeaks(t)
+		d := doer(t)
+		none := t.TempDir()
+		if err := unix.Mount(none, "/proc/sys/net/ipv6", "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Unmount("/proc/sys/net/ipv6", 0)
+		d.refused(t, 0, &plan.MakeBridge{Bridge: br0}, "bridge kakuri0 of network", "no IPv6")
+		if gone, err := d.BridgeGone(br0); !gone || err != nil {
+			t.Errorf("it is there still: %v", err)
+		}
+		four := br0
+		four.Addrs = four.Addrs[:1]
+		d.must(t, 0, &plan.MakeBridge{Bridge: four})
+	})
+}
+
 // TestBridgeIsMadeAgain: deleted, down, half made, or of another kind.
 func TestBridgeIsMadeAgain(t *testing.T) {
 	nstest.Root(t)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -108,8 +109,14 @@ func (d *Doer) makeBridge(b plan.Bridge) error {
 	if d.bridges == nil {
 		d.bridges = map[string]int32{}
 	}
+	if err := raise(s, b, l, made); err != nil {
+		if now, gone := s.Link(b.Device); made && gone == nil && now.Index == l.Index && !now.Up { // up, it is another command's by now
+			s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(l.Index, 0, 0)))
+		}
+		return err
+	}
 	d.bridges[b.Device] = l.Index
-	return raise(s, b, l, made)
+	return nil
 }
 
 // raise has a bridge that is there be up, with its addresses.
@@ -123,7 +130,6 @@ func raise(s *netlink.Socket, b plan.Bridge, l netlink.Link, made bool) error {
 	}
 	if made {
 		if err := elsewhere(s, l.Index, missing); err != nil {
-			s.One(netlink.NewMessage(unix.RTM_DELLINK, 0, netlink.IfInfo(l.Index, 0, 0)))
 			return fail("", err)
 		}
 	}
@@ -357,7 +363,19 @@ func quietBridge(device string, v6 bool) error {
 	if errors.Is(err, unix.ENOENT) && !v6 {
 		return nil // a kernel without IPv6
 	}
+	if errors.Is(err, unix.ENOENT) && hasNoIPv6() {
+		return errNoIPv6
+	}
 	return err
+}
+
+// errNoIPv6 is of what needs IPv6 where hasNoIPv6.
+var errNoIPv6 = errors.New("this kernel has no IPv6: give the network no IPv6 addresses")
+
+// hasNoIPv6 is so by ipv6.disable=1 on the kernel's command line, too.
+func hasNoIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf")
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // bridgeMAC is the same whenever the bridge is made again, so that containers go on finding it; and one that is set does
