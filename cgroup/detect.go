@@ -95,22 +95,21 @@ func detect(t tree) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := parse(mounts, own)
-	if err != nil {
-		return nil, err
-	}
 	h := &Host{tree: t}
-	for _, hi := range list {
-		fd, err := t.openMount(&hi)
+	h.Hierarchies, err = parse(mounts, own, func(hi *Hierarchy) bool {
+		fd, err := t.openMount(hi)
 		if err != nil {
-			continue // covered by another mount, or not to be reached by this caller
+			return false // covered by another mount, or not to be reached by this caller
 		}
 		if hi.Version == limits.V2 {
 			names, _ := readFile(fd, "cgroup.controllers")
 			hi.Controllers = strings.Fields(names)
 		}
 		unix.Close(fd)
-		h.Hierarchies = append(h.Hierarchies, hi)
+		return true
+	})
+	if err != nil {
+		return nil, err
 	}
 	if len(h.Hierarchies) == 0 {
 		return nil, ErrNone
@@ -125,8 +124,8 @@ type mount struct {
 	options     []string // of the superblock
 }
 
-// parse pairs the mounts of /proc/self/mountinfo with the lines of /proc/self/cgroup.
-func parse(mountinfo, own string) ([]Hierarchy, error) {
+// parse pairs the mounts of /proc/self/mountinfo with the lines of /proc/self/cgroup: of a hierarchy's mounts that are reached, the best one.
+func parse(mountinfo, own string, reached func(*Hierarchy) bool) ([]Hierarchy, error) {
 	var mounts []mount
 	for line := range strings.Lines(mountinfo) {
 		if m, ok := parseMount(strings.TrimSuffix(line, "\n")); ok {
@@ -143,10 +142,18 @@ func parse(mountinfo, own string) ([]Hierarchy, error) {
 		if f[0] == "0" && f[1] == "" {
 			h = Hierarchy{Version: limits.V2}
 		}
-		if best, ok := choose(mounts, h, f[2]); ok {
+		for left := mounts; ; {
+			best, ok := choose(left, h, f[2])
+			if !ok {
+				break
+			}
 			h.Mount, h.Root, h.Own = best.point, best.root, below(best.root, f[2])
 			h.NoPrefix = slices.Contains(best.options, "noprefix")
-			list = append(list, h)
+			if reached(&h) {
+				list = append(list, h)
+				break
+			}
+			left = slices.DeleteFunc(slices.Clone(left), func(m mount) bool { return m.point == best.point && m.root == best.root && m.fstype == best.fstype })
 		}
 	}
 	return list, nil

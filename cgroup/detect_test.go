@@ -69,7 +69,7 @@ func TestParse(t *testing.T) {
 		{"nothing mounted", "23 1 254:0 / / rw - ext4 /dev/vda1 rw\n", hybridOwn, ""},
 		{"odd lines", "\n - cgroup2\n1 2 3 - cgroup2 c rw\n", "0::/\n", ""},
 	} {
-		list, err := parse(test.mounts, test.own)
+		list, err := parse(test.mounts, test.own, every)
 		var got []string
 		for _, h := range list {
 			line := fmt.Sprintf("%d %v %s %s %s", h.Version, h.Controllers, h.Mount, h.Root, h.Own)
@@ -82,8 +82,23 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %v\n%s\nwant\n%s", test.name, err, s, test.want)
 		}
 	}
-	if _, err := parse(unifiedMounts, "0:/\n"); err == nil {
+	if _, err := parse(unifiedMounts, "0:/\n", every); err == nil {
 		t.Error("two fields are taken for three")
+	}
+}
+
+// every mount is reached.
+func every(*Hierarchy) bool { return true }
+
+// TestDetectBehindCovered: of a hierarchy that is mounted twice, the mount that is covered does not stand in the way of the other one.
+func TestDetectBehindCovered(t *testing.T) {
+	mounts := hybridMounts + "60 24 0:26 / /again rw - cgroup2 cgroup2 rw\n"
+	list, err := parse(mounts, "0::/y\n", func(h *Hierarchy) bool { return h.Mount != "/sys/fs/cgroup/unified" })
+	if err != nil || len(list) != 1 || list[0].Mount != "/again" || list[0].Own != "/y" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if list, err := parse(mounts, "0::/y\n", func(*Hierarchy) bool { return false }); err != nil || len(list) > 0 {
+		t.Errorf("none is reached: %+v, %v", list, err)
 	}
 }
 
@@ -103,7 +118,7 @@ func fake(t *testing.T, mounts, own string, files map[string]string) (*Host, str
 	}
 	write("proc/self/mountinfo", mounts)
 	write("proc/self/cgroup", own)
-	list, err := parse(mounts, own)
+	list, err := parse(mounts, own, every)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +215,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(hybridMounts, hybridOwn)
 	f.Add(nestedMounts, "5:memory:/docker/abc\n")
 	f.Fuzz(func(t *testing.T, mounts, own string) {
-		list, err := parse(mounts, own)
+		list, err := parse(mounts, own, every)
 		if err != nil {
 			return
 		}

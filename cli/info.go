@@ -53,7 +53,11 @@ func infoText(i engine.Info) string {
 	if i.Uplink != "" {
 		line("Uplink: %s", i.Uplink)
 	}
-	line("Logging Driver: %s\nCgroup Driver: %s\nCgroup Version: %s\nSwarm: %s\nDefault Runtime: %s\nSecurity Options:", i.LoggingDriver, i.CgroupDriver, i.CgroupVersion, i.Swarm.LocalNodeState, i.DefaultRuntime)
+	line("Logging Driver: %s\nCgroup Driver: %s", i.LoggingDriver, i.CgroupDriver)
+	if i.CgroupVersion != "" {
+		line("Cgroup Version: %s", i.CgroupVersion)
+	}
+	line("Swarm: %s\nDefault Runtime: %s\nSecurity Options:", i.Swarm.LocalNodeState, i.DefaultRuntime)
 	for _, s := range i.SecurityOptions {
 		line("  %s", strings.TrimPrefix(s, "name="))
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,16 +147,60 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 		i.Warnings = append(i.Warnings, "containers have no network: "+missing.Error())
 	}
 	i.asDocker(e)
+	i.userNamespaces(func(key string) string {
+		data, _ := os.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
+		return strings.TrimSpace(string(data))
+	})
+	i.limits()
 	if i.Rootless {
 		i.Uplink = e.uplinkText()
 		if !e.host.MapsOthers() {
 			i.Warnings = append(i.Warnings, "newuidmap is not installed (package uidmap): a container has one id")
 		}
-		if !facts.Cgroup.Unified {
-			i.Warnings = append(i.Warnings, "control groups of version 1 are root's: containers with limits are refused")
-		}
 	}
 	return i, ctx.Err()
+}
+
+// userNamespaces tells where hardening has left none, by the values of the kernel's parameters.
+func (i *Info) userNamespaces(value func(key string) string) {
+	off := ""
+	switch {
+	case value("user.max_user_namespaces") == "0":
+		off = "sysctl user.max_user_namespaces is 0"
+	case i.Rootless && value("kernel.unprivileged_userns_clone") == "0":
+		off = "sysctl kernel.unprivileged_userns_clone is 0"
+	default:
+		return
+	}
+	i.SecurityOptions = slices.DeleteFunc(i.SecurityOptions, func(o string) bool { return o == "name=userns" })
+	if i.Rootless {
+		i.Warnings = append(i.Warnings, "no container can be started: an ordinary user's always has a user namespace, and "+off)
+	} else {
+		i.Warnings = append(i.Warnings, "containers have no user namespace of their own, so they start with --userns host alone: "+off)
+	}
+}
+
+// limits warns of what no control group of the machine can limit, or none of an ordinary user's.
+func (i *Info) limits() {
+	switch {
+	case i.CgroupVersion == "":
+		i.Warnings = append(i.Warnings, "no control groups are mounted: containers with limits are refused, and none is limited in its processes")
+		return
+	case i.Rootless && i.CgroupVersion == "1":
+		i.Warnings = append(i.Warnings, "control groups of version 1 are root's: containers with limits are refused")
+		return
+	}
+	for _, c := range []struct {
+		has               bool
+		controller, flags string
+	}{
+		{i.MemoryLimit, "memory", "--memory is refused"}, {i.CPUShares, "cpu", "--cpus and --cpu-shares are refused"}, {i.CPUSet, "cpuset", "--cpuset-cpus is refused"},
+		{i.PidsLimit, "pids", "--pids-limit is refused, and no container is limited in its processes"},
+	} {
+		if !c.has {
+			i.Warnings = append(i.Warnings, fmt.Sprintf("the control groups have no controller %s: %s (cgroup_disable=%[1]s on the kernel's command line takes it away)", c.controller, c.flags))
+		}
+	}
 }
 
 // machine tells of the kernel and what it can do, and of the system on it.
@@ -222,7 +267,11 @@ func (i *Info) count(e *Engine) error {
 
 // asDocker fills in what scripts made for Docker ask.
 func (i *Info) asDocker(e *Engine) {
-	if h, err := cgroup.Detect(); err == nil && (!i.Rootless || i.CgroupVersion == "2") {
+	h, err := cgroup.Detect()
+	if err != nil {
+		i.CgroupDriver, i.CgroupVersion = "none", ""
+	}
+	if err == nil && (!i.Rootless || i.CgroupVersion == "2") {
 		has := func(name string) bool { return h.Controllers()[name] != limits.Absent }
 		i.MemoryLimit, i.CPUCfsPeriod, i.CPUCfsQuota, i.CPUShares, i.CPUSet, i.PidsLimit = has("memory"), has("cpu"), has("cpu"), has("cpu"), has("cpuset"), has("pids")
 		i.SwapLimit, i.OomKillDisable = i.MemoryLimit && limitsSwap(), h.Controllers()["memory"] == limits.V1

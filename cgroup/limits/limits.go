@@ -151,11 +151,12 @@ var ErrNoUnified = errors.New("invalid configuration: cannot use unified on cgro
 // ErrMissing is the error for a limit whose controller is not there.
 var ErrMissing = errors.New("no hierarchy that can be written to has this controller")
 
-// errMissing is what callers know from runc for a controller that is not there, and what switches on the one that machines are delivered without.
+// errMissing is what callers know from runc for a controller that is not there, and what switches it on, memory's on the machines that are delivered without.
 func errMissing(controller string) error {
-	err := fmt.Errorf("cannot set %s limit: container could not join or create cgroup: %w", controller, ErrMissing)
+	err := fmt.Errorf("cannot set %s limit: container could not join or create cgroup: %w: it has to be delegated to the caller (Delegate= of systemd), and the kernel has to have it: without cgroup_disable=%[1]s on its command line",
+		controller, ErrMissing)
 	if controller == "memory" {
-		err = fmt.Errorf("%w: it has to be delegated to the caller (Delegate= of systemd), and the kernel has to have it: without cgroup_disable=memory on its command line, on a Raspberry Pi with cgroup_enable=memory", err)
+		err = fmt.Errorf("%w, on a Raspberry Pi with cgroup_enable=memory", err)
 	}
 	return err
 }
