@@ -16,6 +16,9 @@ const maxGroups = 65536 // NGROUPS_MAX, see setgroups(2)
 
 const labelless = "the policy of SELinux that is loaded has no such label, USER:ROLE:TYPE:LEVEL"
 
+// NoOverlay is the hint for a kernel that gives ENODEV for an overlay.
+const NoOverlay = "this kernel has no overlay, which images and the host's root are laid over each other by: modprobe overlay loads it, its option is CONFIG_OVERLAY_FS; --rootfs DIR does without"
+
 // hint says what the reader can do about a failed step, where that is known.
 func hint(e *Error) string {
 	errno := e.Errno()
@@ -78,12 +81,14 @@ func hint(e *Error) string {
 			return "something is mounted below " + op.Path + ", and in a user namespace the kernel lets nobody look past such a mount; --rootfs DIR needs no view of the host"
 		}
 		if errno == syscall.ENODEV {
-			return "this kernel has no overlay, which images and the host's root are laid over each other by: modprobe overlay loads it, its option is CONFIG_OVERLAY_FS; --rootfs DIR does without"
+			return NoOverlay
 		}
 		if errno == syscall.EINVAL {
 			return "the kernel's overlay takes no directories of such a file system (one that can ignore case, another overlay, FUSE): have them on another one"
 		}
 		return on(errno, "overlayfs in a user namespace needs Linux 5.11 or newer", syscall.EPERM, syscall.EACCES)
+	case *plan.PublicLayer:
+		return on(errno, NoOverlay, syscall.ENODEV)
 	case *plan.Symlink:
 		return on(errno, "something else than a symbolic link is there", syscall.EEXIST)
 	case *plan.Device:

@@ -82,6 +82,15 @@ func TestStubHint(t *testing.T) {
 	}
 }
 
+// TestNoOverlayHint: a kernel without overlay is named, whichever step meets it first.
+func TestNoOverlayHint(t *testing.T) {
+	for _, op := range []plan.Op{&plan.Overlay{}, &plan.PublicLayer{}} {
+		if got := hint(&Error{Step: plan.Step{Op: op}, Call: "fsopen", Err: syscall.ENODEV}); !strings.Contains(got, "modprobe overlay") {
+			t.Errorf("%T: %q", op, got)
+		}
+	}
+}
+
 // TestExecHint: of an error that has several causes the hint names them, and a program that was looked for in $PATH is just not there.
 func TestExecHint(t *testing.T) {
 	for _, c := range []struct {

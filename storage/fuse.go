@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
+	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
@@ -121,6 +122,9 @@ func (s *Store) tryUpper() error {
 // layOver mounts the overlay of a [Store.trialDir] as the plan mounts a container's.
 func layOver(dir string) (mount int, err error) {
 	fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err == unix.ENODEV {
+		return -1, fmt.Errorf("fsopen overlay: %w: %s", err, launch.NoOverlay)
+	}
 	if err != nil {
 		return -1, os.NewSyscallError("fsopen overlay", err)
 	}
