@@ -382,3 +382,18 @@ func TestResultJSON(t *testing.T) {
 		t.Errorf("count: %d %d %d", ok, differ, unread)
 	}
 }
+
+// TestUnderLabel: a profile of AppArmor holds in each mode, stacked on others, and for the children that it has; no other one is taken for it.
+func TestUnderLabel(t *testing.T) {
+	for got, want := range map[string]bool{
+		"one": true, "one (enforce)": true, "one (complain)": true, "one//null-/bin/busybox (complain)": true, "one//child (enforce)": true, "one//&unconfined (enforce)": true,
+		"other//&one (enforce)": true, "unconfined": false, "": false, "one-more (enforce)": false, "other//one (enforce)": false, "onemore//child (enforce)": false,
+	} {
+		if underLabel(got, "one") != want {
+			t.Errorf("%q: %v", got, !want)
+		}
+	}
+	if label := "system_u:system_r:container_t:s0:c1"; !underLabel(label, label) || underLabel(label+",c2", label) {
+		t.Error("a label of SELinux is whole, or is another one")
+	}
+}

@@ -263,8 +263,22 @@ func (r *reader) label(c *plan.LabelCheck) answer {
 		return cannot(err)
 	}
 	got := strings.TrimRight(text, "\x00\n ")
-	name, _, _ := strings.Cut(got, " (")
-	return answer{measured: got, ok: got == c.Label || name == c.Label}
+	return answer{measured: got, ok: underLabel(got, c.Label)}
+}
+
+// underLabel reports whether a label is the one that was asked for. What AppArmor writes has the mode behind the profile, others that it is stacked on beside it, and by an
+// execve of the program's a child of the profile in its place: in complain mode one that it makes itself, "PROFILE//null-/bin/sh".
+func underLabel(got, asked string) bool {
+	if got == asked {
+		return true
+	}
+	names, _, _ := strings.Cut(got, " (")
+	for name := range strings.SplitSeq(names, "//&") {
+		if name == asked || strings.HasPrefix(name, asked+"//") {
+			return true
+		}
+	}
+	return false
 }
 
 // setgroups reads whether setgroups(2) is denied.

@@ -10,6 +10,8 @@ mountpoint -q /sys/kernel/security || mount -t securityfs securityfs /sys/kernel
 for n in one two; do
 	echo "profile kakuri-$n flags=(attach_disconnected,mediate_deleted) { file, capability, network, mount, signal, unix, ptrace, deny /denied-$n w, }"
 done >profiles
+# A third one, in complain mode, only says what it would deny; the kernel makes children of it for programs that are executed.
+echo 'profile kakuri-three flags=(complain,attach_disconnected,mediate_deleted) { }' >>profiles
 apparmor_parser --replace --skip-cache profiles
 grep -q '^kakuri-two (enforce)$' /sys/kernel/security/apparmor/profiles
 
@@ -66,3 +68,10 @@ $kakuri rm armour >/dev/null
 $kakuri run --rm --network none --security-opt apparmor=kakuri-none host true >out 2>&1 && { echo 'the engine ran it without its profile'; exit 1; }
 grep -q 'no profile of that name' out || { cat out; exit 1; }
 same 'engine, unconfined' "$($kakuri run --rm --network none --security-opt apparmor=unconfined host cat /proc/self/attr/current)" unconfined
+# In complain mode it is no less under the profile, also behind a second execve.
+$kakuri run -d --network none --security-opt apparmor=kakuri-three --name loose host sh -c 'exec sleep 1000' >/dev/null
+pid=$($kakuri inspect --format '{{.State.Pid}}' loose)
+until [ "$(cat "/proc/$pid/comm")" = sleep ]; do sleep 0.1; done
+case $(cat "/proc/$pid/attr/apparmor/current") in 'kakuri-three//null-'*' (complain)') ;; *) echo "complain mode: $(cat "/proc/$pid/attr/apparmor/current")"; exit 1 ;; esac
+$kakuri verify loose >out 2>&1 || { cat out; exit 1; }
+$kakuri rm -f loose >/dev/null
