@@ -187,3 +187,8 @@ func suiteJob(o options) job {
 	argv = append(argv, "conformance/run", "runc", "/"+workDir+"/"+suiteDir)
 	return job{Name: "runc's tests", Dir: "/" + workDir, Argv: append(argv, o.Cases...), Suite: true}
 }
+
+// scriptJob runs a script, whose lines are shown.
+func scriptJob() job {
+	return job{Name: "script", Dir: "/var/tmp", Argv: []string{"env", "PATH=/" + workDir + "/vm/bin:" + guestPath, "bash", "/" + workDir + "/" + scriptFile}, Suite: true}
+}

@@ -7,6 +7,7 @@
 //	go run ./internal/vm -arch arm64
 //	go run ./internal/vm -kernel 6.1 -power only
 //	go run ./internal/vm -kernel 6.1 -selinux
+//	go run ./internal/vm -kernel 6.12 -boot 'cgroup_disable=memory ipv6.disable=1' -without 'erofs fuse' -memory 512 -script FILE
 //	go run ./internal/vm -kernel 6.12 -systemd -suite ../runc -cases 'cgroups update' -filter 'cgroup v2|unified'
 //
 // Kernels and the guest's root come from Debian's archive by apt, with a
@@ -48,8 +49,12 @@ type options struct {
 	Results string // file that gets the result of each test
 	Suite   string // a checkout of runc
 	Cases   []string
-	Filter  string // of the suite's cases
-	Runtime string // that the suite tries, when it is not ours
+	Filter  string   // of the suite's cases
+	Runtime string   // that the suite tries, when it is not ours
+	Script  string   // that runs in place of our tests
+	Boot    string   // more words for the kernel
+	Memory  int      // of a guest, in MB
+	Without []string // modules
 	CPUs    int
 	Accel   string
 	Mirror  string
@@ -91,7 +96,7 @@ func run() int {
 
 func flags() (options, error) {
 	var o options
-	var pkgs, cases string
+	var pkgs, cases, without string
 	flag.StringVar(&o.Kernel, "kernel", "", "6.1, 6.12 or new; all three when empty")
 	flag.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
 	flag.BoolVar(&o.Systemd, "systemd", false, "have systemd as the first process, and the tests in a unit")
@@ -104,6 +109,10 @@ func flags() (options, error) {
 	flag.StringVar(&cases, "cases", "", "of the suite: names of files, such as 'cgroups update'; all when empty")
 	flag.StringVar(&o.Filter, "filter", "", "of the suite: cases whose names match, as bats --filter takes them")
 	flag.StringVar(&o.Runtime, "runtime", "", "`FILE` of another runtime, which the suite tries in place of ours")
+	flag.StringVar(&o.Script, "script", "", "`FILE` of bash that runs in place of our tests, with the commands first in PATH; what it prints is shown")
+	flag.StringVar(&o.Boot, "boot", "", "more `WORDS` for the kernel's command line, such as cgroup_disable=memory")
+	flag.StringVar(&without, "without", "", "`MODULES` that a guest is not given, such as 'overlay erofs', but for those that others need")
+	flag.IntVar(&o.Memory, "memory", 2048, "`MB` of a guest's memory")
 	flag.IntVar(&o.CPUs, "cpus", 2, "processors of a guest")
 	flag.StringVar(&o.Accel, "accel", "", "kvm or tcg; kvm when empty and it is there")
 	flag.StringVar(&o.Mirror, "mirror", "", "`URL` of Debian's archive; that of the machine's apt when empty")
@@ -113,11 +122,11 @@ func flags() (options, error) {
 	flag.Uint64Var(&o.Seed, "seed", 0, "of the moments of power loss, as printed; another each time when 0")
 	flag.DurationVar(&o.Limit, "limit", 0, "of one guest's time (default 30m; 6h without KVM)")
 	flag.Parse()
-	o.Pkgs, o.Cases = strings.Fields(pkgs), strings.Fields(cases)
+	o.Pkgs, o.Cases, o.Without = strings.Fields(pkgs), strings.Fields(cases), strings.Fields(without)
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
-	if o.Power == "" && (o.Quick || o.Suite != "" || o.Run != "" || o.SELinux || len(o.Pkgs) > 0) {
+	if o.Power == "" && (o.Quick || o.Suite != "" || o.Script != "" || o.Run != "" || o.SELinux || len(o.Pkgs) > 0) {
 		o.Power = never
 	}
 	if o.Power != "" && o.Power != never && o.Power != only {

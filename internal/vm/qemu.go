@@ -101,9 +101,9 @@ func (m machine) command(o options, k *kernel, initrd, root string, w *work, log
 		modules = " security=selinux selinux=1"
 	}
 	args := append([]string{m.qemu, "-accel", accel, "-cpu", cpu}, m.args...)
-	args = append(args, "-smp", strconv.Itoa(o.CPUs), "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+	args = append(args, "-smp", strconv.Itoa(o.CPUs), "-m", strconv.Itoa(o.Memory), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-kernel", k.image, "-initrd", initrd,
-		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0 "+fromArg+strconv.Itoa(from)+modules,
+		"-append", "console="+m.console+" panic=-1 loglevel=5 mitigations=off KAKURI_VM="+mode+" systemd.unit="+unitName+" systemd.show_status=0 "+fromArg+strconv.Itoa(from)+modules+" "+o.Boot,
 		"-serial", "file:"+log,
 		"-chardev", "file,id=events,path=/dev/stdout", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=events,name="+portName)
 	for _, d := range []struct{ name, file string }{{"root", root}, {"work", w.image}, {"spare", w.spare}} {
@@ -139,7 +139,7 @@ const (
 // boot has a guest do the jobs, and gives what became of them. An emulator may come to stand still with all its
 // processors, in any test: then another guest does what is left. A job that two guests do not survive is at fault itself.
 func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error) {
-	modules, err := loadList(k, mustLoad, mayLoad)
+	modules, err := loadList(k, without(mustLoad, o.Without), without(mayLoad, o.Without))
 	if err != nil {
 		return verdict{}, err
 	}
@@ -181,6 +181,11 @@ func boot(o options, m machine, k *kernel, root string, w *work) (verdict, error
 		fmt.Printf("\nthe console ends so (%s.console):\n%s\n", base, tail(base+".console", 40))
 	}
 	return v, err
+}
+
+// without leaves names out of a list.
+func without(names, out []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return slices.Contains(out, n) })
 }
 
 // guests has the jobs done by one guest, or by more when one stands still. The line starts a guest that does

@@ -131,6 +131,9 @@ func TestLoadList(t *testing.T) {
 	if err != nil || !slices.Equal(names, []string{"jbd2", "crc", "crc32c", "ext4"}) {
 		t.Errorf("%v %v", names, err)
 	}
+	if list, err := loadList(k, without([]string{"ext4", "mb_cache"}, []string{"ext4"}), without([]string{"other", "crc32c"}, []string{"other"})); err != nil || len(list) != 2 {
+		t.Errorf("without some: %v %v", list, err)
+	}
 	if _, err := loadList(k, []string{"none"}, nil); err == nil {
 		t.Error("a module that must be there is not")
 	}

@@ -19,10 +19,11 @@ const workDir = "opt/kakuri"
 
 // The parts of the work image that the rig adds to the sources.
 const (
-	jobsFile  = "vm/jobs.json"
-	suiteDir  = "vm/suite"
-	peerFile  = "vm/peer/runtime" // what -runtime names
-	guestName = "vm-jobs"         // the name under which this program runs the jobs
+	jobsFile   = "vm/jobs.json"
+	suiteDir   = "vm/suite"
+	peerFile   = "vm/peer/runtime" // what -runtime names
+	scriptFile = "vm/peer/script"  // what -script names
+	guestName  = "vm-jobs"         // the name under which this program runs the jobs
 )
 
 // A work is what guests of one architecture are to do.
@@ -68,8 +69,10 @@ func makeWork(o options) (_ *work, err error) {
 	if w.guest, err = os.ReadFile(bin + guestName); err != nil {
 		return nil, err
 	}
-	if o.Suite != "" {
-		w.jobs, err = []job{suiteJob(o)}, errors.Join(copySuite(module, o.Suite, filepath.Join(tree, suiteDir)), copyPeer(o.Runtime, filepath.Join(tree, peerFile)))
+	if o.Script != "" {
+		w.jobs, err = []job{scriptJob()}, copyFile(o.Script, filepath.Join(tree, scriptFile))
+	} else if o.Suite != "" {
+		w.jobs, err = []job{suiteJob(o)}, errors.Join(copySuite(module, o.Suite, filepath.Join(tree, suiteDir)), copyFile(o.Runtime, filepath.Join(tree, peerFile)))
 	} else if o.Power != only && (!o.SELinux || len(o.Pkgs) > 0) {
 		w.jobs, err = testJobs(g, o, tree)
 	}
@@ -77,6 +80,7 @@ func makeWork(o options) (_ *work, err error) {
 		return nil, err
 	}
 	switch {
+	case o.Script != "":
 	case o.SELinux && (o.Suite != "" || o.Run != ""):
 		w.jobs = append([]job{guestJob(o), policyJob(o)}, w.jobs...)
 	case o.Suite != "":
@@ -115,8 +119,8 @@ func copySuite(module, checkout, to string) error {
 	return copySources(filepath.Join(checkout, "tests"), filepath.Join(to, "tests"))
 }
 
-// copyPeer copies another's runtime, where one is named. The libraries that it needs are those that the guest has.
-func copyPeer(from, to string) error {
+// copyFile copies another's runtime or script, where one is named. The libraries that it needs are those that the guest has.
+func copyFile(from, to string) error {
 	if from == "" {
 		return nil
 	}
