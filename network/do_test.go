@@ -541,6 +541,9 @@ func TestErrors(t *testing.T) {
 	if text := tablesHint(fmt.Errorf("nftables: commit: %w", unix.EOPNOTSUPP)); !strings.Contains(text, "modprobe nf_tables") || tablesHint(unix.EPERM) != "" {
 		t.Errorf("no nf_tables: %q", text)
 	}
+	if err := noTables(unix.EINVAL); !errors.Is(err, errNoTables) || !errors.Is(err, unix.EINVAL) || errors.Is(noTables(unix.EPERM), errNoTables) {
+		t.Errorf("no nf_tables: %v", err)
+	}
 	if err := hint(&netlink.Error{Errno: unix.EXFULL}, "veth"); !strings.Contains(err.Error(), "1023 ports") {
 		t.Errorf("a full bridge: %v", err)
 	}

@@ -211,6 +211,17 @@ func (s *nfSocket) dump(subsystem uint16, request nftMessage) ([][]byte, error) 
 	return bodies, err
 }
 
+// errNoTables is of a kernel that has no rules, since it can have none.
+var errNoTables = errors.New("the kernel has no nf_tables: its module is nf_tables, its option CONFIG_NF_TABLES")
+
+// noTables tells that of an error of the first thing that is asked of nf_tables, if it is so.
+func noTables(err error) error {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("%w: %w", err, errNoTables)
+	}
+	return err
+}
+
 // generation is the number of the ruleset that is in force, of all tables.
 func (s *nfSocket) generation() (uint32, error) {
 	answers, err := s.ask(unix.NFNL_SUBSYS_NFTABLES, nftMessage{kind: unix.NFT_MSG_GETGEN})
@@ -218,10 +229,7 @@ func (s *nfSocket) generation() (uint32, error) {
 		return 0, err
 	}
 	if err := answers[0].err; err != nil {
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-			err = fmt.Errorf("%w: the kernel has no nf_tables: its module is nf_tables, its option CONFIG_NF_TABLES", err)
-		}
-		return 0, fmt.Errorf("nftables: %w", err)
+		return 0, fmt.Errorf("nftables: %w", noTables(err))
 	}
 	if len(answers[0].bodies) != 1 {
 		return 0, errors.New("nftables: the kernel does not tell the generation of its rules")
