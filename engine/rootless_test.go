@@ -178,7 +178,7 @@ func mkdirOwned(dir string, uid int, mode os.FileMode) error {
 
 // A container without a cgroup, as an ordinary user's has none where nobody delegated one, is committed as it runs, unless --pause is given.
 func TestRootlessCommit(t *testing.T) {
-	u := nstest.User(t)
+	u := nstest.User(t).OnDisk(t)
 	nstest.NoLeaks(t)
 	tar := filepath.Join(nstest.Dir(t), "root.tar")
 	output(t, exec.Command("tar", "-C", nstest.RootFS(t), "-cf", tar, "."))

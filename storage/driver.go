@@ -52,6 +52,9 @@ func (s *Store) chooseRootless() (name, why string) {
 	if err == nil {
 		return driverDirs, may
 	}
+	if s.keepsNoAttributes() { // and what the kernel says of that is EIO
+		err = errors.New("their file system keeps no attributes of users (tmpfs does since Linux 6.6): have the data on another one, where XDG_DATA_HOME says")
+	}
 	why = fmt.Sprintf("%s, and the kernel lays no directories of %s over each other for one: %v", may, s.o.Data, err)
 	if s.fuse, err = s.findFuse(); err != nil {
 		if s.cannot = fmt.Errorf("%s; %w", why, err); s.onOverlay() != nil {
@@ -60,6 +63,16 @@ func (s *Store) chooseRootless() (name, why string) {
 		return driverDirs, why + "; " + err.Error()
 	}
 	return driverFuse, why
+}
+
+// keepsNoAttributes reports whether the data's file system has none of the attributes that the overlay of an ordinary user marks with what was removed: user.overlay.opaque.
+func (s *Store) keepsNoAttributes() bool {
+	const name = "user.kakuri"
+	err := unix.Setxattr(s.path(dirsDir), name, []byte("x"), 0)
+	if err == nil {
+		unix.Removexattr(s.path(dirsDir), name)
+	}
+	return err == unix.EOPNOTSUPP
 }
 
 // onOverlay says what is to be done where the data is on an overlay; nil is that it is not.

@@ -89,6 +89,30 @@ func TestRootlessDataOnOverlay(t *testing.T) {
 	}
 }
 
+// TestRootlessDataWithoutAttributes: an ordinary user whose data is on a file system without attributes of users, as tmpfs was before Linux 6.6, is told of that, and not of an input or output error.
+func TestRootlessDataWithoutAttributes(t *testing.T) {
+	nstest.Root(t)
+	t.Setenv("PATH", "/none")
+	data := nstest.Dir(t)
+	if err := unix.Mount("ramfs", data, "ramfs", 0, "mode=755"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(data, unix.MNT_DETACH)
+	s, err := Open(Options{Data: data, Run: nstest.Dir(t), Rootless: true, IDs: ordinary(t, false)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, why := s.Driver()
+	if s.cannot == nil {
+		t.Fatalf("it can: %s", why)
+	}
+	for _, text := range []string{s.cannot.Error(), why} {
+		if !strings.Contains(text, "keeps no attributes of users") || !strings.Contains(text, "XDG_DATA_HOME") || strings.Contains(text, "input/output error") {
+			t.Error(text)
+		}
+	}
+}
+
 // TestNoWritesKept: where an overlay can be mounted, and what is written through it is refused, as on NFS and 9p, no container is begun that writes, and its error has the way out.
 func TestNoWritesKept(t *testing.T) {
 	nstest.Root(t)

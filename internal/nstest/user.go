@@ -1,6 +1,7 @@
 package nstest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ type Account struct {
 	Name     string
 	UID, GID int
 	Home     string
+	data     string // XDG_DATA_HOME, where it is not below the runtime directory
 }
 
 // User returns the account that test.sh makes for what runs without root.
@@ -66,6 +68,18 @@ func lookup(name string) (*Account, error) {
 // RuntimeDir is the account's XDG_RUNTIME_DIR.
 func (a *Account) RuntimeDir() string { return fmt.Sprintf("/run/user/%d", a.UID) }
 
+// OnDisk returns the account with its data in the tests' /tmp, in place of its runtime directory: a tmpfs, on which the kernel lays no directories over each other for a user
+// before Linux 6.6.
+func (a *Account) OnDisk(t testing.TB) *Account {
+	t.Helper()
+	b := *a
+	b.data = Dir(t) + "/data"
+	if err := errors.Join(os.Mkdir(b.data, 0o700), os.Chown(b.data, a.UID, a.GID)); err != nil {
+		t.Fatal(err)
+	}
+	return &b
+}
+
 // Command returns a command that runs as the account, with its environment.
 func (a *Account) Command(name string, args ...string) *exec.Cmd {
 	c := exec.Command(name, args...)
@@ -79,5 +93,5 @@ func (a *Account) dress(c *exec.Cmd) {
 	}
 	c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(a.UID), Gid: uint32(a.GID)}
 	c.Dir = "/"
-	c.Env = []string{"HOME=" + a.Home, "USER=" + a.Name, "PATH=" + os.Getenv("PATH"), "XDG_RUNTIME_DIR=" + a.RuntimeDir(), "XDG_DATA_HOME=" + a.RuntimeDir() + "/data"}
+	c.Env = []string{"HOME=" + a.Home, "USER=" + a.Name, "PATH=" + os.Getenv("PATH"), "XDG_RUNTIME_DIR=" + a.RuntimeDir(), "XDG_DATA_HOME=" + cmp.Or(a.data, a.RuntimeDir()+"/data")}
 }
