@@ -58,6 +58,9 @@ func LoadConfig(dir, config string, change ...func(*specs.Spec) error) (*Bundle,
 		}
 	}
 	alone := ownIDs(spec)
+	if err := idmapOptions(spec); err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", abs, err)
+	}
 	warnings, err := specjson.Validate(spec)
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", abs, err)

@@ -391,6 +391,7 @@ func (c *Container) Spec() (*specs.Spec, error) {
 	}
 	if c.config, err = specjson.Decode(data); err == nil {
 		ownIDs(c.config) // as when it was loaded
+		err = idmapOptions(c.config)
 	}
 	return c.config, err
 }
