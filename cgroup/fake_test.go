@@ -348,7 +348,7 @@ func TestSignalOfAnother(t *testing.T) {
 func TestRootlessUnified(t *testing.T) {
 	user := nstest.User(t)
 	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
-		h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/cgroup.controllers": "pids\n", "sys/fs/cgroup/there/cgroup.procs": "", "sys/fs/cgroup/there/below/cgroup.procs": ""})
+		h, top := fake(t, unifiedMounts, unifiedOwn, map[string]string{"sys/fs/cgroup/cgroup.controllers": "pids\n", "sys/fs/cgroup/there/cgroup.procs": "", "sys/fs/cgroup/there/below/cgroup.procs": "", "sys/fs/cgroup/mine/cgroup.procs": ""})
 		for _, name := range []string{"there/cgroup.procs", "there/below/cgroup.procs", ""} {
 			if err := os.Chmod(filepath.Join(top, "sys/fs/cgroup", name), 0o555); err != nil {
 				t.Fatal(err)
@@ -358,26 +358,36 @@ func TestRootlessUnified(t *testing.T) {
 		if refuses, err := h.Refuses(Options{Path: "/named", Rootless: true}); err != nil || !refuses {
 			t.Errorf("it is refused: %v %v", refuses, err)
 		}
-		if refuses, err := h.Refuses(Options{Path: "/there", Rootless: true}); err != nil || refuses {
+		if refuses, err := h.Refuses(Options{Path: "/mine", Rootless: true}); err != nil || refuses {
 			t.Errorf("one that is there is refused: %v %v", refuses, err)
+		}
+		if refuses, err := h.Refuses(Options{Path: "/there", Rootless: true}); err != nil || !refuses {
+			t.Errorf("one that is there, and another's, is refused: %v %v", refuses, err)
 		}
 		pids := limits.Limits{Writes: []limits.Write{{Controller: "pids", Version: limits.V2, File: "pids.max", Value: "5"}}}
 		for _, test := range []struct {
+			id     string
 			path   string
 			limits limits.Limits
 			want   string
 		}{
-			{"", limits.Limits{}, ""},
-			{"", pids, "rootless needs no limits"},
-			{"/named", limits.Limits{}, "unable to apply cgroup configuration"},
+			{"id", "", limits.Limits{}, ""},
+			{"id", "", pids, "rootless needs no limits"},
+			{"id", "/named", limits.Limits{}, "unable to apply cgroup configuration"},
+			// What has this name is another's: it is neither entered nor, in the end, removed.
+			{"there", "", limits.Limits{}, ""},
+			{"there", "", pids, "rootless needs no limits"},
 		} {
-			g, err := h.Group(Options{Path: test.path, ID: "id", Rootless: true})
+			g, err := h.Group(Options{Path: test.path, ID: test.id, Rootless: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			err = g.Create(test.limits)
 			if n := g.Notices(); test.want == "" && (err != nil || len(n) != 1) || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 				t.Errorf("%q with %v: %v, %q", test.path, test.limits.Writes, err, n)
+			}
+			if at := g.Paths(); test.want == "" && len(at) > 0 {
+				t.Errorf("%s: it has %v", test.id, at)
 			}
 			g.Close()
 		}

@@ -111,7 +111,8 @@ func (g *Group) without(n *node, err error) {
 	}
 }
 
-// allowed asks whether the caller may make the directory, and those above it that are not there. One that is there need not be made.
+// allowed asks whether the caller may make the directory, and those above it that are not there, or have a process enter the one that is there: by that
+// name it may be another user's.
 func (n *node) allowed() error {
 	at, err := n.tree.openMount(n.h)
 	if err != nil {
@@ -120,7 +121,7 @@ func (n *node) allowed() error {
 	defer unix.Close(at)
 	below := func(p string) string { return "." + path.Clean("/"+p) }
 	if unix.Faccessat(at, below(n.path), unix.F_OK, unix.AT_EACCESS) == nil {
-		return nil
+		return n.enterable(at, below(n.path))
 	}
 	dir := path.Dir(n.path)
 	for dir != "/" && unix.Faccessat(at, below(dir), unix.F_OK, unix.AT_EACCESS) == unix.ENOENT {
@@ -271,6 +272,14 @@ func permission(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS)
 }
 
+// enterable asks whether the caller may have a process enter the cgroup, from a directory of the hierarchy.
+func (n *node) enterable(at int, dir string) error {
+	if err := unix.Faccessat(at, path.Join(dir, "cgroup.procs"), unix.W_OK, unix.AT_EACCESS); err != nil {
+		return n.errorf("write cgroup.procs: %w", err)
+	}
+	return nil
+}
+
 // Create makes the cgroup in every hierarchy, and lets it have the controllers for l. One that has
 // processes, or is frozen, is refused: two containers cannot share a cgroup. With a Unit
 // nothing is made before [Group.Join]. On an error nothing of it is left.
@@ -296,11 +305,15 @@ func (g *Group) Create(l limits.Limits) error {
 // create makes the directories. One that the caller has no right to, and did not ask for by name, is done without.
 func (g *Group) create(l limits.Limits) error {
 	for _, n := range slices.Clone(g.nodes) {
+		spare := g.opts.Rootless && g.opts.Path == ""
 		err := n.create(l)
+		if err == nil && spare && len(n.made) == 0 {
+			err = n.enterable(n.fd, ".")
+		}
 		if err == nil {
 			continue
 		}
-		if permission(err) && g.opts.Rootless && g.opts.Path == "" {
+		if spare && permission(err) {
 			if n.h.Version == limits.V1 || !g.host.Unified() || len(l.Controllers()) == 0 {
 				n.close()
 				g.nodes = slices.DeleteFunc(g.nodes, func(o *node) bool { return o == n })
