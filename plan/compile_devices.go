@@ -39,6 +39,9 @@ func (c *compiler) deviceList() []deviceStep {
 		}
 	}
 	for i, d := range c.linux.Devices {
+		if d.Major == 5 && d.Minor == 2 && path.Clean("/"+d.Path) == "/dev/ptmx" && c.linksPtmx() {
+			continue // bound from the host it would open the host's terminals
+		}
 		field := fmt.Sprintf("linux.devices[%d]", i)
 		list = append(list, deviceStep{d, field, c.cause(field)})
 	}
@@ -161,10 +164,24 @@ func (c *compiler) devices() error {
 		c.inside(&l, links, &LinkCheck{Path: l.Path, Target: l.Target})
 	}
 	// Also where /dev/pts is a bind mount, or what the container mounts there itself; a mount of the spec in the link's place stays.
-	if c.mounted["/dev"]+c.mounted["/dev/pts"] > 0 && c.mounted["/dev/ptmx"] == 0 {
+	if c.linksPtmx() {
 		c.inside(&Symlink{Target: "pts/ptmx", Path: "/dev/ptmx", Have: c.have("/dev/ptmx")}, links, &LinkCheck{Path: "/dev/ptmx", Target: "pts/ptmx"})
 	}
 	return nil
+}
+
+// linksPtmx tells that /dev/ptmx is a link to that of /dev/pts.
+func (c *compiler) linksPtmx() bool {
+	pts, own := false, false
+	for _, m := range c.spec.Mounts {
+		switch path.Clean("/" + m.Destination) {
+		case "/dev", "/dev/pts":
+			pts = true
+		case "/dev/ptmx":
+			own = true
+		}
+	}
+	return pts && !own
 }
 
 // bindsDevices tells that nodes in the container's root are the host's, bound.
