@@ -344,6 +344,29 @@ func TestSignalOfAnother(t *testing.T) {
 	}
 }
 
+// TestRootlessHybrid: who may divide a cgroup of version 1, and names it, needs none in the hierarchy of version 2 that stands beside it.
+func TestRootlessHybrid(t *testing.T) {
+	user := nstest.User(t)
+	nstest.Inside(t, nstest.Place{User: user}, func(t *testing.T) {
+		h, top := fake(t, "37 31 0:34 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n38 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "7:pids:/\n0::/\n",
+			map[string]string{"sys/fs/cgroup/pids/mine/cgroup.procs": "", "sys/fs/cgroup/unified/cgroup.controllers": "hugetlb\n"})
+		closed := filepath.Join(top, "sys/fs/cgroup/unified")
+		if err := os.Chmod(closed, 0o555); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.Chmod(closed, 0o755) })
+		g, err := h.Group(Options{Path: "/mine/id", ID: "id", Rootless: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.Close()
+		at := g.Paths() // which a plan binds
+		if err := g.Create(limits.Limits{}); err != nil || len(at) != 1 || at["pids"] != "/sys/fs/cgroup/pids/mine/id" {
+			t.Errorf("%v: %v", at, err)
+		}
+	})
+}
+
 // TestRootlessUnified: on version 2 an ordinary user goes without a cgroup that is not to be had, and stays where the one that is is closed; not where something was asked for.
 func TestRootlessUnified(t *testing.T) {
 	user := nstest.User(t)

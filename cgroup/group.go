@@ -23,7 +23,7 @@ type Options struct {
 	Path string
 	ID   string
 	// Rootless says that the caller may lack the right to make cgroups: without Path, and as long as no limit
-	// is asked for, that is no fault then.
+	// is asked for, that is no fault then, and with it none in the hierarchy of version 2 beside those of version 1.
 	Rootless bool
 	// Unit makes the cgroup, when set: systemd.
 	Unit Unit
@@ -83,7 +83,7 @@ func (h *Host) Group(o Options) (*Group, error) {
 			return nil, err
 		}
 		n := &node{h: hi, path: p, fd: -1, tree: h.tree, alone: h.Unified()}
-		if o.Rootless && o.Path == "" && o.Unit == nil && !n.alone {
+		if o.spares(n) && o.Unit == nil && !n.alone {
 			if err := n.allowed(); permission(err) {
 				g.without(n, err)
 				continue
@@ -92,6 +92,12 @@ func (h *Host) Group(o Options) (*Group, error) {
 		g.nodes = append(g.nodes, n)
 	}
 	return g, nil
+}
+
+// spares reports whether the caller does without a cgroup in a hierarchy where he may not make it: nobody asked for one by its path, or by one of
+// version 1, which the hierarchy of version 2 only stands beside.
+func (o Options) spares(n *node) bool {
+	return o.Rootless && (o.Path == "" || n.h.Version == limits.V2 && !n.alone)
 }
 
 // Refuses reports whether the caller has no right to make the cgroup in one of the hierarchies.
@@ -305,7 +311,7 @@ func (g *Group) Create(l limits.Limits) error {
 // create makes the directories. One that the caller has no right to, and did not ask for by name, is done without.
 func (g *Group) create(l limits.Limits) error {
 	for _, n := range slices.Clone(g.nodes) {
-		spare := g.opts.Rootless && g.opts.Path == ""
+		spare := g.opts.spares(n)
 		err := n.create(l)
 		if err == nil && spare && len(n.made) == 0 {
 			err = n.enterable(n.fd, ".")
