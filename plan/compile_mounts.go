@@ -336,7 +336,7 @@ func (c *compiler) cgroupMount(dest string, o mountOptions, cause Cause) error {
 		return nil
 	}
 	if c.host.Cgroup.Unified {
-		c.inside(&Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Attrs: o.attrs, Mode: o.mode, NotProc: c.mayLeadToProc(dest)}, cause,
+		c.inside(&Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Options: o.data, Attrs: o.attrs, Mode: o.mode, NotProc: c.mayLeadToProc(dest)}, cause,
 			&MountCheck{Dest: dest, Type: "cgroup2", Set: o.attrs.Set})
 		return nil
 	}
