@@ -430,6 +430,35 @@ func TestHooksMount(t *testing.T) {
 	}
 }
 
+// A user whose container has neither a control group nor a pid namespace of its own is told that not all of it can be ended.
+func TestStraysOfAUser(t *testing.T) {
+	u := nstest.User(t)
+	s := base("true")
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Process.Capabilities = nil
+	dir := bundle(t, s)
+	if out, err := exec.Command("chown", "-R", fmt.Sprintf("%d:%d", u.UID, u.GID), dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // those above it are root's
+		t.Fatal(err)
+	}
+	nstest.Inside(t, nstest.Place{User: u}, func(t *testing.T) {
+		nstest.NoLeaks(t)
+		p := place{t: t, dir: filepath.Join(t.TempDir(), "state")}
+		for _, own := range []bool{true, false} {
+			if !own {
+				s.Linux.Namespaces, s.Mounts = s.Linux.Namespaces[1:], nil
+				write(t, dir, s)
+			}
+			if out := p.good("run", "-b", dir, "c"); strings.Contains(out, "Such configuration is strongly discouraged") == own {
+				t.Errorf("a pid namespace of its own is %v: %q", own, out)
+			}
+		}
+		p.empty()
+	})
+}
+
 // Hooks work for a container that a user without privileges makes.
 func TestHooksOfAUser(t *testing.T) {
 	u := nstest.User(t)

@@ -184,6 +184,7 @@ func (m *making) start(pid int) error {
 	if m.group != nil {
 		c.state.Cgroups = m.group.Paths() // without those that could not be made
 		c.runtime.notice(m.group)
+		m.warnOfStrays()
 	}
 	c.runtime.debug("child process in init() has pid %d", pid)
 	c.state.Kin.note(pid)
@@ -195,6 +196,14 @@ func (m *making) start(pid int) error {
 		return nil
 	}
 	return m.launch.Started(m.first.Witness())
+}
+
+// warnOfStrays tells who has runc's command line, in runc's words, of a container whose processes nothing holds together.
+func (m *making) warnOfStrays() {
+	if m.launch == nil && m.group.spare && len(m.c.state.Cgroups) == 0 && !makesOwn(m.spec, specs.PIDNamespace) && !joins(m.spec, specs.PIDNamespace) {
+		m.c.runtime.warn("a container with neither a control group nor a pid namespace of its own: kill and delete end its first process alone, and not what that has started. " +
+			"Such configuration is strongly discouraged")
+	}
 }
 
 // failed says why a container could not be made: a launcher wants the step, who has runc's command line its words.
