@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -171,7 +172,15 @@ func smokeJobs(o options) []job {
 	return jobs
 }
 
-// suiteJob runs another's suite on kakuri-runtime, or on a peer: the integration tests of runc, the files of cases that are named or all of them.
+// suiteOf names the suite of a checkout, as conformance/run knows it: runc's, or crun's, whose cases are files of Python.
+func suiteOf(checkout string) string {
+	if fileExists(filepath.Join(checkout, "tests/tests_utils.py")) {
+		return "crun"
+	}
+	return "runc"
+}
+
+// suiteJob runs another's suite on kakuri-runtime, or on a peer: the tests of runc or crun, the files of cases that are named or all of them.
 func suiteJob(o options) job {
 	runtime := "vm/bin/kakuri-runtime"
 	if o.Runtime != "" {
@@ -182,10 +191,11 @@ func suiteJob(o options) job {
 		argv = append(argv, "FILTER="+o.Filter)
 	}
 	if o.Systemd {
-		argv = append(argv, "RUNC_USE_SYSTEMD=1")
+		argv = append(argv, "RUNC_USE_SYSTEMD=1", "CGROUP_MANAGER=systemd", "FEATURES=+SYSTEMD")
 	}
-	argv = append(argv, "conformance/run", "runc", "/"+workDir+"/"+suiteDir)
-	return job{Name: "runc's tests", Dir: "/" + workDir, Argv: append(argv, o.Cases...), Suite: true}
+	suite := suiteOf(o.Suite)
+	argv = append(argv, "CASE_TIMEOUT=180", "conformance/run", suite, "/"+workDir+"/"+suiteDir)
+	return job{Name: suite + "'s tests", Dir: "/" + workDir, Argv: append(argv, o.Cases...), Suite: true}
 }
 
 // scriptJob runs a script, whose lines are shown.

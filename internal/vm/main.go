@@ -47,7 +47,7 @@ type options struct {
 	Run     string
 	Quick   bool   // without the packages that take long
 	Results string // file that gets the result of each test
-	Suite   string // a checkout of runc
+	Suite   string // a checkout of runc or crun
 	Cases   []string
 	Filter  string   // of the suite's cases
 	Runtime string   // that the suite tries, when it is not ours
@@ -105,7 +105,7 @@ func flags() (options, error) {
 	flag.StringVar(&o.Run, "run", "", "tests to run, as go test -run takes them")
 	flag.BoolVar(&o.Quick, "quick", false, "leave out the packages that take most of the time, such as cli, and of engine all but a few tests")
 	flag.StringVar(&o.Results, "results", "", "`FILE` to which the result of each test is added, as go test -v prints it")
-	flag.StringVar(&o.Suite, "suite", "", "`CHECKOUT` of runc, whose integration tests run in place of ours")
+	flag.StringVar(&o.Suite, "suite", "", "`CHECKOUT` of runc or crun, whose tests run in place of ours")
 	flag.StringVar(&cases, "cases", "", "of the suite: names of files, such as 'cgroups update'; all when empty")
 	flag.StringVar(&o.Filter, "filter", "", "of the suite: cases whose names match, as bats --filter takes them")
 	flag.StringVar(&o.Runtime, "runtime", "", "`FILE` of another runtime, which the suite tries in place of ours")

@@ -20,7 +20,7 @@ func rootPackages() []string {
 	return []string{
 		"apparmor", "base-files", "base-passwd", "bash", "bats", "bsdextrautils", "bsdutils", "busybox-static", "bzip2", "coreutils", "criu", "dash", "dbus-user-session", "debianutils", "diffutils",
 		"e2fsprogs", "findutils", "fuse-overlayfs", "gawk", "grep", "gzip", "hostname", "iproute2", "iptables", "iputils-ping", "jq", "kmod", "libc-bin", "libpam-systemd", "login", "mawk", "mount",
-		"ncurses-base", "ncurses-bin", "nftables", "passt", "passwd", "procps", "psmisc", "secilc", "sed", "strace", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux", "util-linux-extra", "xz-utils",
+		"ncurses-base", "ncurses-bin", "nftables", "passt", "passwd", "procps", "psmisc", "python3", "secilc", "sed", "strace", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux", "util-linux-extra", "xz-utils",
 	}
 }
 

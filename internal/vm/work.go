@@ -111,7 +111,7 @@ func writeJobs(tree, name string, jobs []job) error {
 
 // copySuite builds what a suite needs in its checkout, and copies that.
 func copySuite(module, checkout, to string) error {
-	c := exec.Command(filepath.Join(module, "conformance/run"), "runc", checkout)
+	c := exec.Command(filepath.Join(module, "conformance/run"), suiteOf(checkout), checkout)
 	c.Env = append(os.Environ(), "PREPARE=1")
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("prepare %s: %w\n%s", checkout, err, out)
