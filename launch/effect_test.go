@@ -959,6 +959,22 @@ func mountCases() []opCase {
 				t.Errorf("in %s", v.Cwd)
 			}
 		}},
+		{"try chdir", func(t testing.TB) []plan.Step {
+			steps := inRoot(nstest.RootFS(t))
+			return slices.Insert(steps, len(steps)-1, in(&plan.TryChdir{Path: "/srv/web", Dir: 40}), in(&plan.LateChdir{Path: "/nowhere", Dir: 40}))
+		}, func(t *testing.T, steps []plan.Step) {
+			if v := see(t, steps...); v.Cwd != "/srv/web" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		}},
+		{"late chdir", func(t testing.TB) []plan.Step {
+			steps := inRoot(nstest.RootFS(t))
+			return slices.Insert(steps, len(steps)-1, in(&plan.LateChdir{Path: "/srv/web", Dir: 40}))
+		}, func(t *testing.T, steps []plan.Step) {
+			if v := see(t, steps...); v.Cwd != "/srv/web" {
+				t.Errorf("in %s", v.Cwd)
+			}
+		}},
 		{"remount", rooted(func(string) []plan.Step {
 			return []plan.Step{
 				in(&plan.Mount{Type: "tmpfs", Source: "tmpfs", Dest: "/srv"}), in(&plan.Remount{Dest: "/srv", Attrs: plan.Attrs{Set: abi.MountAttrNoexec}}),

@@ -160,7 +160,7 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 		return cmp.Or(on(errno, "no profile of that name is loaded", syscall.ENOENT), on(errno, labelless, syscall.EINVAL))
 	case *plan.Seccomp:
 		return on(errno, "loading a filter needs no_new_privs or CAP_SYS_ADMIN in the container's user namespace", syscall.EACCES)
-	case *plan.Chdir:
+	case *plan.Chdir, *plan.TryChdir, *plan.LateChdir:
 		return on(errno, "the working directory must be a directory of the container", syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.EXDEV)
 	case *plan.Console, *plan.Terminal:
 		return cmp.Or(on(errno, "a terminal needs a devpts mount at /dev/pts", syscall.EBADF),

@@ -239,6 +239,33 @@ func TestMountOrder(t *testing.T) {
 	}
 }
 
+// The working directory is one that root of the container may enter, or else its user: root is closed out where the user namespace lacks a directory's group.
+func TestClosedWorkdir(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	source := nstest.Dir(t)
+	for name, uid := range map[string]int{"root": 100000, "user": 100005, "other": 100006} {
+		dir := filepath.Join(source, name)
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, uid, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"root": "/d/root\n", "user": "/d/user\n", "other": ""} {
+		s := base("echo $PWD")
+		s.Process.Cwd = "/d/" + name
+		s.Process.User = specs.User{UID: 5, GID: 5}
+		s.Process.Capabilities = nil
+		s.Mounts = append(s.Mounts, bindMount(source, "/d"))
+		dir := bundle(t, s)
+		mapped(t, dir, s)
+		write(t, dir, s)
+		out, stderr, code := run(t, dir)
+		if out != want || (code == 0) != (want != "") || want == "" && !strings.Contains(stderr, "chdir /d/other") {
+			t.Errorf("%s: code %d: %q, want %q: %s", name, code, out, want, stderr)
+		}
+	}
+}
+
 // What only the host's root comes to can be mounted in a user namespace, new or joined.
 func TestClosedSources(t *testing.T) {
 	nstest.Root(t)

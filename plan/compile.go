@@ -186,6 +186,7 @@ type compiler struct {
 	profile         *seccomp.Program // the filter, when it was compiled
 	loaded          *Seccomp         // the step that loads it
 	stubForks       bool             // the stub makes the process that goes on: see mayFork
+	tried           Reg              // the working directory, which only the user may have a right to
 	connecting      bool             // the runtime's side connects the network namespace, and the container's has not waited for it
 
 	mounted map[string]int // destinations of mounts made so far, and the order of the last one at each, from 1

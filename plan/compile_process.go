@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"sort"
 	"strings"
@@ -42,17 +44,23 @@ func (c *compiler) limits() error {
 	if err := c.scheduling(); err != nil {
 		return err
 	}
-	cwd := c.spec.Process.Cwd
-	if cwd == "" {
-		cwd = "/"
-	}
 	if !c.builds() && c.o.Chroot == "" {
 		// Not by its name: /proc/self/fd would lead to what this process has open of the host's (CVE-2024-21626).
 		c.inside(&OpenRoot{Path: "/"}, because("the working directory is looked up below it"), nil)
 	}
-	c.inside(&Chdir{Path: cwd}, c.cause("process.cwd"), nil)
+	var enter Op = &Chdir{Path: c.cwd()}
+	if c.spec.Process.User.UID != 0 && path.Clean(c.cwd()) != "/" {
+		// With all registers in use the first try is the only one.
+		if dir, err := c.reg(); err == nil {
+			c.tried, enter = dir, &TryChdir{Path: c.cwd(), Dir: dir}
+		}
+	}
+	c.inside(enter, c.cause("process.cwd"), nil)
 	return nil
 }
+
+// cwd is the working directory of the process.
+func (c *compiler) cwd() string { return cmp.Or(c.spec.Process.Cwd, "/") }
 
 func sortedKeys[V any](m map[string]V) []string {
 	keys := make([]string, 0, len(m))
@@ -104,6 +112,9 @@ func (c *compiler) credentials() error {
 		c.inside(&OwnStreams{FDs: c.o.Streams, UID: p.User.UID}, because("default: its user may open its streams anew"), nil)
 	}
 	c.user(p.User, p.Capabilities != nil || kept)
+	if c.tried != RegNone {
+		c.inside(&LateChdir{Path: c.cwd(), Dir: c.tried}, c.cause("process.cwd"), nil)
+	}
 	dirs := searchPath(p)
 	if c.o.File != "" {
 		dirs = nil

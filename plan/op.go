@@ -30,7 +30,7 @@ func Ops() []Op {
 		&Propagation{}, &OpenTree{}, &IDMapTree{}, &OpenHost{}, &OpenSource{}, &BorrowMount{}, &AttachRoot{}, &Scratch{}, &Overlay{}, &LayerDir{}, &Whiteout{}, &PublicLayer{}, &ImageRoot{}, &MountFUSE{}, &AttachFUSE{}, &ServeRoot{}, &MountIndex{}, &Unmount{}, &EmptyRoot{}, &EmptyDir{}, &Mount{}, &Bind{}, &Mask{}, &ReadonlyPath{},
 		&NewMount{}, &Device{}, &Symlink{}, &Mtab{}, &Dockerenv{}, &Workdir{}, &Remount{}, &PivotRoot{}, &LeaveChroot{}, &OpenProc{}, &Terminal{}, &Console{}, &OwnStreams{}, &OwnNull{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
-		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &Personality{},
+		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &TryChdir{}, &LateChdir{}, &Personality{},
 		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &OpenCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
 		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &KeyLabel{}, &SecurityLabel{},
 		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},

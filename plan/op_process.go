@@ -272,6 +272,56 @@ func (c *Chdir) lower(a *Asm) {
 	a.call(abi.CallFchdir, fd(dir))
 }
 
+// TryChdir is Chdir as root of the container, which another user's directory of a file system that does not know him may be closed to: of a network, or one
+// whose group the user namespace lacks. Then Dir stays empty, and [LateChdir] is what counts.
+type TryChdir struct {
+	Path string
+	Dir  Reg
+}
+
+// Name implements [Op].
+func (*TryChdir) Name() string { return "try chdir" }
+
+// String implements [Op].
+func (c *TryChdir) String() string { return "chdir " + c.Path + " where root may" }
+
+func (c *TryChdir) lower(a *Asm) {
+	if c.Dir == RegNone {
+		(&Chdir{Path: c.Path}).lower(a)
+		return
+	}
+	a.lookup(c.Path, a.o.Directory, c.Dir).accept(abi.EACCES, abi.EPERM)
+	closed := a.here() - 1
+	a.call(abi.CallFchdir, fd(c.Dir)).accept(abi.EACCES, abi.EPERM)
+	entered := a.here() - 1
+	a.close(c.Dir)
+	a.skipOK(entered)
+	a.skipAccept(closed)
+}
+
+// LateChdir is Chdir as the process's user, where [TryChdir] had no right to it.
+type LateChdir struct {
+	Path string
+	Dir  Reg // of TryChdir
+}
+
+// Name implements [Op].
+func (*LateChdir) Name() string { return "late chdir" }
+
+// String implements [Op].
+func (c *LateChdir) String() string { return "chdir " + c.Path + ", unless root did" }
+
+func (c *LateChdir) lower(a *Asm) {
+	if c.Dir == RegNone {
+		(&Chdir{Path: c.Path}).lower(a)
+		return
+	}
+	done := a.ifHeld(c.Dir)
+	a.lookup(c.Path, a.o.Directory, c.Dir)
+	a.call(abi.CallFchdir, fd(c.Dir))
+	a.skipOK(done)
+}
+
 // Personality sets the execution domain: personality(2).
 type Personality struct{ Domain uint64 }
 

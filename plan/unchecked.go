@@ -40,7 +40,7 @@ func unchecked(op Op) string {
 		return "it shows by capabilities"
 	case *Undumpable, *Stub:
 		return "it ends with the execve"
-	case *Chdir, *PlainChdir, *Fchdir, *Chroot, *Workdir:
+	case *Chdir, *TryChdir, *LateChdir, *PlainChdir, *Fchdir, *Chroot, *Workdir:
 		return "the program may go elsewhere, and change directories"
 	case *Mtab, *Dockerenv:
 		return "the image may have one of its own, and the program may replace it"

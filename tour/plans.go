@@ -87,7 +87,7 @@ func subject(op plan.Op) int {
 		*plan.DropBounding, *plan.Capset, *plan.Ambient, *plan.KeepCaps, *plan.NoNewPrivs, *plan.Seccomp, *plan.SendListener, *plan.KeyLabel, *plan.SecurityLabel, *plan.Undumpable:
 		return rights
 	case *plan.Clone, *plan.OpenNamespace, *plan.OpenSocketNamespace, *plan.OpenFD, *plan.Setns, *plan.Unshare, *plan.EnterTime, *plan.Fork, *plan.Init,
-		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
+		*plan.KeepNamespace, *plan.Fchdir, *plan.PlainChdir, *plan.Chdir, *plan.TryChdir, *plan.LateChdir, *plan.OpenProc, *plan.OpenSelf, *plan.OpenNull,
 		*plan.Terminal, *plan.Console, *plan.LoopbackUp, *plan.Keyring, *plan.Hostname, *plan.Domainname, *plan.Sysctl,
 		*plan.Rlimit, *plan.Umask, *plan.OOMScoreAdj, *plan.Personality, *plan.Setsid, *plan.DieWithParent, *plan.DefaultSignals, *plan.Sigmask,
 		*plan.CloseFDs, *plan.Stub, *plan.FindProgram, *plan.OpenPts, *plan.Exec, *plan.Sync, *plan.MakeCgroup, *plan.OpenCgroup, *plan.JoinCgroup, *plan.LimitCgroup, *plan.DeviceRules, *plan.DelegateCgroup, *plan.RemoveCgroup, *plan.EnterCgroup, *plan.RegisterBinfmt, *plan.Scheduler, *plan.IOPriority,
