@@ -632,7 +632,7 @@ func (g *Group) Below(subs map[string]string) error {
 // cleanSub is the path of a cgroup below another one, "" for that itself.
 func cleanSub(sub string) (string, error) {
 	if slices.Contains(strings.Split(sub, "/"), "..") {
-		return "", fmt.Errorf("bad sub cgroup path: %s: it is below the container's cgroup", sub)
+		return "", fmt.Errorf("bad sub cgroup path: %s: name one below the container's cgroup", sub)
 	}
 	return strings.Trim(path.Clean("/"+sub), "/"), nil
 }

@@ -236,7 +236,7 @@ func (c *Container) joinGroup(g *group, o ExecOptions) (*plan.Cgroup, error) {
 	case g == nil:
 		return nil, fmt.Errorf("container %s has no cgroup, and none below it", c.ID)
 	case slices.Contains(strings.Split(sub, "/"), ".."):
-		return nil, fmt.Errorf("bad sub cgroup path: %s: it is below the container's cgroup", sub)
+		return nil, fmt.Errorf("bad sub cgroup path: %s: name one below the container's cgroup", sub)
 	}
 	if err := g.Below(o.Cgroups); err != nil {
 		return nil, err
