@@ -111,7 +111,7 @@ func TestCVE_2024_21626(t *testing.T) {
 			}
 			steps := inRoot(root)
 			at := len(steps) - 1
-			for _, op := range []plan.Op{&plan.Chdir{Path: dir}, &plan.Workdir{Path: dir}} {
+			for _, op := range []plan.Op{&plan.Chdir{Path: dir}, &plan.TryChdir{Path: dir, Dir: 40}, &plan.LateChdir{Path: dir, Dir: 40}, &plan.Workdir{Path: dir}} {
 				broken := slices.Insert(slices.Clone(steps), at, in(op))
 				if _, ok := op.(*plan.Workdir); ok {
 					broken = slices.Insert(slices.Clone(steps), at-1, in(op))
