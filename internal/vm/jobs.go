@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
@@ -192,6 +193,9 @@ func suiteJob(o options) job {
 	}
 	if o.Systemd {
 		argv = append(argv, "RUNC_USE_SYSTEMD=1", "CGROUP_MANAGER=systemd", "FEATURES=+SYSTEMD")
+	}
+	if o.User != "" {
+		argv = append(argv, "ROOTLESS="+o.User, fmt.Sprintf("ROOTLESS_ID=%d", userID))
 	}
 	suite := suiteOf(o.Suite)
 	argv = append(argv, "CASE_TIMEOUT=180", "conformance/run", suite, "/"+workDir+"/"+suiteDir)

@@ -50,6 +50,7 @@ type options struct {
 	Suite   string // a checkout of runc or crun
 	Cases   []string
 	Filter  string   // of the suite's cases
+	User    string   // who is no root, and runs the suite: what he has
 	Runtime string   // that the suite tries, when it is not ours
 	Script  string   // that runs in place of our tests
 	Boot    string   // more words for the kernel
@@ -108,6 +109,7 @@ func flags() (options, error) {
 	flag.StringVar(&o.Suite, "suite", "", "`CHECKOUT` of runc or crun, whose tests run in place of ours")
 	flag.StringVar(&cases, "cases", "", "of the suite: names of files, such as 'cgroups update'; all when empty")
 	flag.StringVar(&o.Filter, "filter", "", "of the suite: cases whose names match, as bats --filter takes them")
+	flag.StringVar(&o.User, "rootless", "", "`FEATURES`, none or idmap: with -systemd, runc's cases are run by an ordinary user, in a unit of his own systemd")
 	flag.StringVar(&o.Runtime, "runtime", "", "`FILE` of another runtime, which the suite tries in place of ours")
 	flag.StringVar(&o.Script, "script", "", "`FILE` of bash that runs in place of our tests, with the commands first in PATH; what it prints is shown")
 	flag.StringVar(&o.Boot, "boot", "", "more `WORDS` for the kernel's command line, such as cgroup_disable=memory")
