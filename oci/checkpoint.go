@@ -748,7 +748,10 @@ func boundMounts(p plan.Plan) (list []boundMount, err error) {
 }
 
 // A mountPoint is a line of mountinfo: proc_pid_mountinfo(5).
-type mountPoint struct{ id, root, path, options, fsType string }
+type mountPoint struct {
+	id, parent, root, path, options, fsType string
+	unbindable                              bool // a recursive bind leaves it out, with what is mounted on it: mount(2)
+}
 
 func readMounts(file string) ([]mountPoint, error) {
 	data, err := files.Read(file)
@@ -762,16 +765,32 @@ func readMounts(file string) ([]mountPoint, error) {
 		if len(f) < 7 || i < 0 || i+1 >= len(f) {
 			continue
 		}
-		list = append(list, mountPoint{f[0], abi.UnescapeMount(f[3]), abi.UnescapeMount(f[4]), f[5], f[i+1]})
+		list = append(list, mountPoint{f[0], f[1], abi.UnescapeMount(f[3]), abi.UnescapeMount(f[4]), f[5], f[i+1], slices.Contains(f[6:i], "unbindable")})
 	}
 	return list, nil
 }
 
 // below are the mounts of a list that a recursive bind of source takes along, named from there: "/sub".
 func below(mounts []mountPoint, source string) (list []string) {
+	source = strings.TrimSuffix(source, "/")
+	var all []mountPoint
 	for _, m := range mounts {
-		if rest, ok := strings.CutPrefix(m.path, strings.TrimSuffix(source, "/")); ok && strings.HasPrefix(rest, "/") && rest != "/" {
-			list = append(list, rest)
+		if within(m.path, source) && len(m.path) > len(source)+1 {
+			all = append(all, m)
+		}
+	}
+	out := map[string]bool{}
+	for n := -1; n < len(out); { // a mount may be listed before the one that it is on
+		n = len(out)
+		for _, m := range all {
+			if m.unbindable || out[m.parent] {
+				out[m.id] = true
+			}
+		}
+	}
+	for _, m := range all {
+		if !out[m.id] {
+			list = append(list, m.path[len(source):])
 		}
 	}
 	return list

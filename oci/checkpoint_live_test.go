@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,7 +79,7 @@ func TestCRIULive(t *testing.T) {
 	}{
 		{"twice", liveTwice}, {"leave running", liveLeave}, {"pipes", livePipes}, {"log file", liveLogFile}, {"terminal", liveTerminal},
 		{"mounts", liveMounts}, {"shared mounts", liveSharedMounts}, {"cgroup files", liveCgroupMount}, {"network by path", liveNetwork}, {"foreground", liveForeground}, {"hooks", liveHooks},
-		{"paused", livePaused}, {"pre-dump", livePreDump},
+		{"paused", livePaused}, {"rights", liveRights}, {"pre-dump", livePreDump},
 		{"killed checkpoint", liveKilledCheckpoint}, {"killed restore", liveKilledRestore},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -504,6 +505,49 @@ func liveHooks(t *testing.T, p place, image string) {
 	write(t, dir, s)
 	p.bad("createRuntime hook #0: exit status 3, stdout: no", "restore", "-d", "--bundle", dir, "--image-path", image, "x")
 	p.empty()
+}
+
+// An image is restored with the rights and the namespaces that it has, which are to be those of config.json.
+func liveRights(t *testing.T, p place, image string) {
+	s := counting()
+	s.Process.NoNewPrivileges = true
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"swapon"}, Action: specs.ActErrno}}}
+	dir := bundle(t, s)
+	n := p.counted(dir)
+	p.checkpoint("--image-path", image, "x")
+	p.good("restore", "-d", "--bundle", dir, "--image-path", image, "x")
+	goesOn(t, dir, n)
+	p.good("delete", "-f", "x")
+	refused := func(want string, s *specs.Spec, image string) {
+		t.Helper()
+		write(t, dir, s)
+		p.bad(want, "restore", "-d", "--bundle", dir, "--image-path", image, "x")
+		p.empty()
+	}
+	s.Process.Capabilities.Bounding, s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted = nil, nil, nil
+	refused("process 1 has more capabilities: CAP_CHOWN", s, image)
+	s = counting()
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"swapoff"}, Action: specs.ActErrno}}}
+	refused("process 1 has another filter", s, image)
+	for i, kind := range []specs.LinuxNamespaceType{specs.UTSNamespace, specs.IPCNamespace, specs.NetworkNamespace, specs.CgroupNamespace} {
+		with, without := counting(), counting()
+		without.Hostname = ""
+		without.Linux.Namespaces = slices.DeleteFunc(without.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+		refused(string(kind)+": config.json has none", without, image)
+		write(t, dir, without)
+		p.counted(dir)
+		at := fmt.Sprint(image, i)
+		p.checkpoint("--image-path", at, "x")
+		refused(string(kind)+": config.json has a new one", with, at)
+		joined := fmt.Sprintf("/proc/%d/ns/%s", os.Getpid(), nsName(kind))
+		if kind == specs.UTSNamespace || kind == specs.IPCNamespace {
+			with.Linux.Namespaces = append(without.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: joined})
+			with.Hostname = ""
+			write(t, dir, with)
+			p.good("restore", "-d", "--bundle", dir, "--image-path", at, "x")
+			p.good("delete", "-f", "x")
+		}
+	}
 }
 
 func livePaused(t *testing.T, p place, image string) {

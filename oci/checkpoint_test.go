@@ -19,6 +19,7 @@ import (
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/namespace"
 	"github.com/kakuri/kakuri/plan"
+	"github.com/kakuri/kakuri/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -31,8 +32,9 @@ import (
 //	TEST_CRIU_AT       STAGE=fail, STAGE=die or STAGE=hold: at a stage it answers with a failure, ends, or says so and waits for the
 //	                   end of the socket, and leaves behind what it has made
 //	TEST_CRIU_MASTER   sends a terminal
+//	TEST_CRIU_SHARES   the namespaces, by their names in /proc, that its image has none of
 const (
-	playDir, playVersion, playLacks, playAt, playMaster = "TEST_CRIU_DIR", "TEST_CRIU_VERSION", "TEST_CRIU_LACKS", "TEST_CRIU_AT", "TEST_CRIU_MASTER"
+	playDir, playVersion, playLacks, playAt, playMaster, playShares = "TEST_CRIU_DIR", "TEST_CRIU_VERSION", "TEST_CRIU_LACKS", "TEST_CRIU_AT", "TEST_CRIU_MASTER", "TEST_CRIU_SHARES"
 )
 
 // proto writes protocol buffers by pairs of a field and a number, text, or message.
@@ -167,9 +169,32 @@ func (p *player) dump(kind int, opts map[int][]string) int {
 		pid, _ := strconv.Atoi(opts[2][0])
 		unix.Kill(pid, unix.SIGKILL)
 	}
+	if kind == 1 {
+		writeProcess(fmt.Sprintf("/proc/%d/fd/%s", os.Getppid(), opts[1][0]), 1, 0, 1, nil)
+	}
 	p.send(proto(1, kind, 2, 1), nil)
 	p.receive()
 	return 0
+}
+
+// imageFile is one of an image: what it is of, and messages.
+func imageFile(magic uint32, messages ...[]byte) []byte {
+	b := binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0x54564319), magic)
+	for _, m := range messages {
+		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(m))), m...)
+	}
+	return b
+}
+
+// writeProcess writes an image of a process that is alone: with these capabilities, no_new_privs and, where there is one, a filter of seccomp.
+func writeProcess(dir string, pid, caps, noNewPrivs int, filter []byte) error {
+	own := proto(1, 0, 2, 0, 10, proto(1, 0, 9, 0, 9, 0, 10, caps, 10, 0, 11, 0, 11, 0, 12, caps, 12, 0, 13, 0, 18, noNewPrivs))
+	err := errors.Join(os.WriteFile(dir+"/pstree.img", imageFile(0x50273030, proto(1, pid, 2, 0, 3, pid, 4, pid, 5, pid)), 0o600), os.RemoveAll(dir+"/seccomp.img"))
+	if filter != nil {
+		own = append(own, proto(11, 2, 12, 0)...)
+		err = errors.Join(err, os.WriteFile(dir+"/seccomp.img", imageFile(0x64413049, proto(1, proto(1, filter))), 0o600))
+	}
+	return errors.Join(err, os.WriteFile(fmt.Sprintf("%s/core-%d.img", dir, pid), imageFile(0x55053847, proto(1, 1, 3, proto(1, 1, 2, 0), 5, own)), 0o600))
 }
 
 // restore makes a process that sleeps, a child of who asked for it.
@@ -200,7 +225,8 @@ func (p *player) restore(opts map[int][]string) int {
 	if code, ok := p.stage(2, "pre-restore", 0, nil); !ok {
 		return code
 	}
-	proc, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT | unix.CLONE_NEWNET}})
+	runtime.LockOSThread() // which joins what is to be joined, and makes the process
+	proc, err := os.StartProcess("/bin/sleep", []string{"sleep", "1000"}, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Sys: &syscall.SysProcAttr{Cloneflags: unix.CLONE_PARENT | p.namespaces()}})
 	if err != nil {
 		return 6
 	}
@@ -223,6 +249,33 @@ func (p *player) restore(opts map[int][]string) int {
 	p.send(proto(1, 2, 2, 1, 4, proto(1, proc.Pid)), nil)
 	p.receive()
 	return 0
+}
+
+// namespaces joins those that are to be joined, and says which of the others are to be new.
+func (p *player) namespaces() (flags uintptr) {
+	new := map[string]uintptr{"pid": unix.CLONE_NEWPID, "mnt": unix.CLONE_NEWNS, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP}
+	for _, name := range strings.Fields(os.Getenv(playShares)) {
+		delete(new, name)
+	}
+	for _, m := range p.opts[27] {
+		inherit := unproto([]byte(m))
+		if name, ok := map[string]string{"extRootNetNS": "net", "extRootPidNS": "pid"}[inherit[1][0]]; ok && new[name] != 0 {
+			fd, _ := strconv.Atoi(inherit[2][0])
+			unix.Setns(fd, 0)
+			delete(new, name)
+		}
+	}
+	for _, m := range p.opts[39] {
+		join := unproto([]byte(m))
+		if f, err := os.Open(join[2][0]); err == nil && new[join[1][0]] != 0 {
+			unix.Setns(int(f.Fd()), 0)
+			delete(new, join[1][0])
+		}
+	}
+	for _, flag := range new {
+		flags |= flag
+	}
+	return flags
 }
 
 // withPlayed puts the played CRIU into PATH, and gives the directory of its files.
@@ -263,6 +316,9 @@ func imageDir(t *testing.T, descriptors string) string {
 	t.Helper()
 	dir := nstest.Dir(t)
 	if err := os.WriteFile(filepath.Join(dir, descriptorsFile), []byte(descriptors), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeProcess(dir, 1, 0, 1, nil); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -684,7 +740,7 @@ func TestRestoredNetwork(t *testing.T) {
 		t.Errorf("%v: a hook finds %q", err, data)
 	}
 	p.good("delete", "-f", "x")
-	// What is joined is not the container's to change. The played CRIU does not join it, but makes another new one, which begins as this does: with what the machine has.
+	// What is joined is not the container's to change.
 	c := exec.Command("sleep", "infinity")
 	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	if err := c.Start(); err != nil {
@@ -736,6 +792,32 @@ func TestRestoredLocked(t *testing.T) {
 			t.Errorf("suid by name: %v", err)
 		}
 	})
+}
+
+// What is unbindable a recursive bind leaves out, and with it what is mounted on it: mount(2). A mount that cannot be bound for another reason
+// is an error of the restore.
+func TestBelow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mountinfo")
+	if err := os.WriteFile(file, []byte(`1 0 0:1 / / rw unbindable - tmpfs t rw
+2 1 0:2 / /a rw shared:1 - tmpfs t rw
+6 4 0:6 / /a/never/on rw - tmpfs t rw
+4 2 0:4 / /a/never rw unbindable - tmpfs t rw
+5 4 0:5 / /a/never rw - tmpfs t rw
+3 2 0:3 / /a/b rw master:2 - tmpfs t rw
+7 2 0:7 / /a/never rw - tmpfs t rw
+8 1 0:8 / /ab rw - tmpfs t rw
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mounts, err := readMounts(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for source, want := range map[string][]string{"/a": {"/b", "/never"}, "/a/b": nil, "/": {"/a", "/a/b", "/a/never", "/ab"}} {
+		if got := below(mounts, source); !slices.Equal(got, want) {
+			t.Errorf("below %s are %q, want %q", source, got, want)
+		}
+	}
 }
 
 // What a bind has below it is bound with it where it says so, and never what the restore itself has mounted there: a mount more has
@@ -857,6 +939,90 @@ func TestCRIURestoreKilled(t *testing.T) {
 	}
 }
 
+// What config.json takes from its processes those of an image do not have after a restore, nor do they see what it keeps from them.
+func TestRestoredRights(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	dir := withPlayed(t)
+	p := newPlace(t)
+	b := bundle(t, asleep())
+	restore := func(want, image string) {
+		t.Helper()
+		os.Remove(filepath.Join(dir, "restore"))
+		if args := []string{"restore", "-d", "--bundle", b, "--image-path", image, "x"}; want == "" {
+			p.good(args...)
+			p.good("delete", "-f", "x")
+		} else {
+			p.bad(want, args...)
+		}
+		p.empty()
+	}
+	image := imageDir(t, `["","",""]`)
+	c := exec.Command("sleep", "infinity")
+	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Process.Kill(); c.Wait() }()
+	for _, kind := range []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace, specs.MountNamespace} {
+		name := nsName(kind)
+		write(t, b, asleep())
+		t.Setenv(playShares, name)
+		restore("linux.namespaces: "+string(kind)+": config.json has a new one, and the image has none of its own", image)
+		if kind == specs.MountNamespace {
+			continue // what this makes there would be the machine's
+		}
+		s := asleep()
+		s.Hostname = ""
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+		write(t, b, s)
+		restore("", image)
+		t.Setenv(playShares, "")
+		restore("linux.namespaces: "+string(kind)+": config.json has none, for that of the machine, and the image has its own", image)
+		if kind == specs.CgroupNamespace || kind == specs.PIDNamespace {
+			continue // CRIU joins none of the one, and the played one is in none of the other's
+		}
+		joined := fmt.Sprintf("/proc/%d/ns/%s", c.Process.Pid, name)
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: joined})
+		write(t, b, s)
+		restore("", image)
+		t.Setenv(playShares, name)
+		restore("linux.namespaces: "+string(kind)+": config.json joins "+joined+", and the image has another one", image)
+	}
+	t.Setenv(playShares, "")
+
+	rights := func(want string, s *specs.Spec, caps, noNewPrivs int, filter []byte) {
+		t.Helper()
+		write(t, b, s)
+		if err := writeProcess(image, 1, caps, noNewPrivs, filter); err != nil {
+			t.Fatal(err)
+		}
+		restore(want, image)
+		if _, err := os.Stat(filepath.Join(dir, "restore")); (err == nil) != (want == "") {
+			t.Errorf("%s: CRIU was asked: %v", want, err)
+		}
+	}
+	s := asleep()
+	caps := 1<<abi.CapChown | 1<<abi.CapKill
+	rights("", s, caps, 0, nil)
+	rights("process.capabilities: in the image process 1 has more capabilities: CAP_SYS_ADMIN", s, caps|1<<abi.CapSysAdmin, 0, nil)
+	s.Process.NoNewPrivileges = true
+	rights("process.noNewPrivileges: in the image process 1 may gain privileges", s, caps, 0, nil)
+	rights("", s, caps, 1, nil)
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"swapon"}, Action: specs.ActErrno}}}
+	rights("linux.seccomp: in the image process 1 has no filter", s, caps, 1, nil)
+	rights("linux.seccomp: in the image process 1 has another filter", s, caps, 1, []byte("\x06\x00\x00\x00\x00\x00\xff\x7f"))
+	program, err := seccomp.Compile(s.Linux.Seccomp, abi.Native(runtime.GOARCH))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rights("", s, caps, 1, program.Bytes())
+	if err := os.Remove(filepath.Join(image, "core-1.img")); err != nil {
+		t.Fatal(err)
+	}
+	restore("core-1.img: no such file or directory: is it the image of a container?", image)
+}
+
 // The terminal comes from CRIU, and goes to who listens.
 func TestCRIUTerminal(t *testing.T) {
 	nstest.Root(t)
@@ -897,8 +1063,8 @@ func TestCRIUForeground(t *testing.T) {
 		out, code := p.do("state", "x")
 		return code == 0 && strings.Contains(out, `"running"`)
 	})
-	p.good("kill", "x", "TERM")
-	if c.Wait(); c.ProcessState.ExitCode() != 128+15 {
+	p.good("kill", "x", "KILL") // which alone the first process of a pid namespace gets without a handler
+	if c.Wait(); c.ProcessState.ExitCode() != 128+9 {
 		t.Errorf("%v", c.ProcessState)
 	}
 	p.empty()
@@ -1098,6 +1264,25 @@ func TestCRIUWrong(t *testing.T) {
 	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: "/none", Options: []string{"bind"}})
 	write(t, b, s)
 	restore("mounts[1]", good)
+	// What CRIU would wait for, or take from elsewhere.
+	for _, at := range []string{"", "/parent"} {
+		for name, make := range map[string]func(name string) error{
+			"pages-1.img": func(name string) error { return unix.Mkfifo(name, 0o600) },
+			"fs-1.img":    func(name string) error { return os.Symlink("/etc/shadow", name) },
+		} {
+			dir := imageDir(t, `["","",""]`)
+			os.Mkdir(dir+at, 0o700)
+			if err := make(filepath.Join(dir+at, name)); err != nil {
+				t.Fatal(err)
+			}
+			restore(at+"/"+name+": it is no regular file", dir)
+		}
+	}
+	dir := imageDir(t, `["","",""]`)
+	if err := os.Symlink(".", dir+"/parent"); err != nil {
+		t.Fatal(err)
+	}
+	restore("a change of itself", dir)
 	write(t, b, asleep())
 	t.Setenv("PATH", "/nowhere")
 	restore("install the package criu", good)

@@ -102,7 +102,7 @@ func (r *Runtime) restore(ctx context.Context, id string, b *Bundle, o *RestoreO
 	if err := x.c.note(b, x.group, 0); err != nil {
 		return x, err
 	}
-	for _, do := range []func() error{x.options, x.begin, x.able, x.enterGroup, x.enterResctrl, x.makeSources, x.run} {
+	for _, do := range []func() error{x.options, x.sameRights, x.begin, x.able, x.enterGroup, x.enterResctrl, x.makeSources, x.run} {
 		if err := do(); err != nil {
 			return x, err
 		}
@@ -116,6 +116,9 @@ func (x *restoring) look(b *Bundle) (facts plan.Facts, err error) {
 		return facts, errors.New("linux.namespaces: a container in a user namespace cannot be restored: no image is of one, and its processes would be in none")
 	}
 	if err := x.o.openDirs(&x.image, false); err != nil {
+		return facts, err
+	}
+	if err := imageFiles(x.image.dir); err != nil {
 		return facts, err
 	}
 	if x.opts, err = x.o.opts(&x.image, b.Spec.Annotations); err != nil {
@@ -223,11 +226,7 @@ func (x *restoring) namespaces() error {
 		case n.Type == specs.CgroupNamespace:
 			return errors.New("linux.namespaces: CRIU cannot restore into a cgroup namespace that is there: take its path out")
 		default:
-			name := string(n.Type)
-			if n.Type == specs.MountNamespace {
-				name = "mnt"
-			}
-			x.opts.Join = append(x.opts.Join, criu.Join{NS: name, File: n.Path})
+			x.opts.Join = append(x.opts.Join, criu.Join{NS: nsName(n.Type), File: n.Path})
 		}
 	}
 	return nil
@@ -587,6 +586,10 @@ func (x *restoring) notice(n criu.Notice) error {
 	}
 	switch n.Script {
 	case "setup-namespaces":
+		// That of the machine's is not to be changed for it; the others may be joined later.
+		if err := x.sameNamespaces(n.PID, specs.NetworkNamespace); err != nil {
+			return err
+		}
 		if err := x.connect(n.PID); err != nil {
 			return err
 		}
@@ -602,6 +605,10 @@ func (x *restoring) notice(n criu.Notice) error {
 	case "post-restore":
 		if n.PID <= 0 {
 			return errors.New("criu: it restored no process")
+		}
+		// It does not run yet.
+		if err := x.sameNamespaces(n.PID, specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.MountNamespace, specs.CgroupNamespace, specs.UserNamespace); err != nil {
+			return err
 		}
 		x.c.state.NewTime = x.inNewTime(n.PID)
 		return x.adopt(n.PID, false)

@@ -97,8 +97,8 @@ func (x *restoring) makeSources() error {
 		}
 		for i, b := range x.binds {
 			rest, err := attachSource(b, at, strconv.Itoa(i), mounts)
-			if b.along && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EINVAL)) {
-				continue // another mount hides it, in the container, too, it is gone, or it is unbindable: the container has none of it
+			if b.along && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)) {
+				continue // another mount hides it, in the container, too, or it is gone
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", b.cause.String(), err)

@@ -9,7 +9,7 @@
 // message each, in the wire format of protocol buffers, encoded by hand: the usual library would be paid for at
 // every start of a container. The numbers of fields are those of CRIU's images/rpc.proto.
 //
-// Of what is in an image's files it knows one wish of a process, and takes it out: [ForgetParentDeath].
+// Of what is in an image's files it knows one wish of a process, and takes it out: [ForgetParentDeath]. [Threads] reads what they may do.
 // [Replace] writes such a file.
 //
 // What it may not do: know what a container is.
