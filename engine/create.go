@@ -85,7 +85,7 @@ func (e *Engine) record(ctx context.Context, cfg Config) (r Record, release func
 func (e *Engine) plainRecord(cfg Config) (Record, error) {
 	name := strings.TrimPrefix(cfg.Name, "/") // inspect writes it so, and Docker takes it back
 	if cfg.Name != "" && !ValidName(name) {
-		return Record{}, fmt.Errorf("--name %q: a name is two or more of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name)
+		return Record{}, fmt.Errorf("--name %q: a name is two to %d of a-z, A-Z, 0-9, and after the first _ . -", cfg.Name, maxName)
 	}
 	cfg.Name = name
 	switch cfg.Runtime {
@@ -407,4 +407,7 @@ func (e *Engine) chooseFree(r *Record) error {
 }
 
 // ValidName reports whether Docker would take name for a container.
-func ValidName(name string) bool { return len(name) > 1 && files.IsName(name, 255) }
+func ValidName(name string) bool { return len(name) > 1 && files.IsName(name, maxName) }
+
+// maxName is the length of the longest name of a container, which is that of a file, too.
+const maxName = 255

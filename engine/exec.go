@@ -233,7 +233,8 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 	}
 	if x.Workdir != "" {
 		if !path.IsAbs(x.Workdir) {
-			return nil, fmt.Errorf("-w: the working directory must be an absolute path: %q", x.Workdir)
+			const unstarted = 128 // Docker's code for what a process was not started for, but for its program
+			return nil, &ExitError{unstarted, fmt.Errorf("-w: the working directory must be an absolute path: %q", x.Workdir)}
 		}
 		p.Cwd = path.Clean(x.Workdir)
 	}

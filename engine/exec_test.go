@@ -129,7 +129,14 @@ func TestExecRefused(t *testing.T) {
 	if _, _, err := execs(e, "nosuch", ExecConfig{Command: []string{"true"}}, ""); !errors.As(err, new(ErrNoSuchContainer)) {
 		t.Errorf("no container: %v", err)
 	}
+	if _, err := e.Create(ctx, Config{Rootfs: root, Name: strings.Repeat("a", 256), Command: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "a name is two to 255 of") {
+		t.Errorf("a long name: %v", err)
+	}
 	c := started(t, e, asleep(root))
+	// A name may be written as a path's end.
+	if _, code, err := execs(e, "/"+c.Name+"/", ExecConfig{Command: []string{"true"}, Workdir: "rel"}, ""); code != 128 || !strings.Contains(err.Error(), "must be an absolute path") {
+		t.Errorf("-w rel: code %d, %v", code, err)
+	}
 	if err := e.Pause(ctx, c.ID); err != nil {
 		t.Fatal(err)
 	}

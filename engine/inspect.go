@@ -241,6 +241,7 @@ type HostMount struct {
 	Source        string `json:",omitempty"`
 	Target        string
 	ReadOnly      bool                `json:",omitempty"`
+	Consistency   string              `json:",omitempty"` // as it was given: on Linux it does nothing
 	BindOptions   *HostBindOptions    `json:",omitempty"`
 	VolumeOptions *HostVolumeOptions  `json:",omitempty"`
 	ImageOptions  *HostSubpathOptions `json:",omitempty"`
@@ -533,6 +534,11 @@ func (c *Container) hostMounts(h *HostConfig) {
 func (c *Container) hostMount(m Mount) HostMount {
 	h := HostMount{Type: m.Type, Source: m.Source, Target: m.Dest, ReadOnly: isReadOnly(m.Options)}
 	has := func(o string) bool { return slices.Contains(m.Options, o) }
+	for field := range strings.SplitSeq(strings.ToLower(m.Flag), ",") {
+		if value, ok := strings.CutPrefix(field, "consistency="); ok {
+			h.Consistency = value
+		}
+	}
 	switch m.Type {
 	case "bind":
 		o := HostBindOptions{NonRecursive: has("bind"), CreateMountpoint: !m.MustHave, ReadOnlyNonRecursive: has("rbind") && has("ro")}

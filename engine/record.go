@@ -270,7 +270,7 @@ func (e *Engine) leaving(dir string) bool {
 
 // resolve finds the id of a reference.
 func (e *Engine) resolve(ref string) (string, error) {
-	ref = strings.TrimPrefix(ref, "/") // as Docker's inspect shows names
+	ref = strings.TrimSuffix(strings.TrimPrefix(ref, "/"), "/") // as Docker's inspect shows names, and as a path of its API ends
 	if files.IsID(ref) && e.find(ref) != "" {
 		return ref, nil
 	}

@@ -186,6 +186,7 @@ func TestHostMounts(t *testing.T) {
 		{mount("bind", "/s", ",ro,bind-propagation=slave,bind-recursive=disabled", "slave", "bind", "ro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"BindOptions":{"Propagation":"slave","NonRecursive":true}}`},
 		{mount("bind", "/s", ",ro,bind-recursive=writable", "rprivate", "rbind", "ro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"BindOptions":{"ReadOnlyNonRecursive":true}}`},
 		{mount("bind", "/s", ",ro,bind-recursive=readonly", "rprivate", "rbind", "rro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"BindOptions":{"ReadOnlyForceRecursive":true}}`},
+		{mount("bind", "/s", ",consistency=Cached,ro", "rprivate", "rbind", "rro"), `{"Type":"bind","Source":"/s","Target":"/d","ReadOnly":true,"Consistency":"cached"}`},
 		{made, `{"Type":"bind","Source":"/s","Target":"/d","BindOptions":{"CreateMountpoint":true}}`},
 		{mount("volume", "v", ""), `{"Type":"volume","Source":"v","Target":"/d"}`},
 		{volume, `{"Type":"volume","Source":"v","Target":"/d","ReadOnly":true,"VolumeOptions":{"NoCopy":true,"Labels":{"x":"y"},"Subpath":"a/b","DriverConfig":{"Name":"local","Options":{"type":"tmpfs"}}}}`},
