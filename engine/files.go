@@ -95,6 +95,7 @@ func (e *Engine) openView(c *Container) (*content.View, error) {
 		v.Close()
 		return nil, os.ErrNotExist
 	}
+	v.Running()
 	return v, nil
 }
 

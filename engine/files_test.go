@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +17,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/kakuri/kakuri/internal/hostile"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/internal/thread"
 	"github.com/kakuri/kakuri/monitor"
 	"golang.org/x/sys/unix"
 )
@@ -762,5 +766,81 @@ func TestCopyOfRestarting(t *testing.T) {
 	})
 	if c = found(t, e, c.ID); c.Status != monitor.Exited || !strings.Contains(text, "run\n") {
 		t.Errorf("a container that was stopped meanwhile is %s; copied were %d runs", c.Status, strings.Count(text, "run\n"))
+	}
+}
+
+// A copy out of a file system that does not answer ends by a signal: who waits for a program that has begun with the answer the kernel lets not end, and so that is not the command.
+func TestCopyOfNoAnswer(t *testing.T) {
+	nstest.Root(t)
+	nstest.FUSE(t)
+	output(t, kakuri(t, "run", "-d", "--name", "asks", "--userns", "host", "--rootfs", nstest.RootFS(t), "sleep", "1000"))
+	defer func() { output(t, kakuri(t, "rm", "-f", "asks")) }()
+	pid := strings.TrimSpace(output(t, kakuri(t, "inspect", "-f", "{{.State.Pid}}", "asks")))
+	server, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := sync.OnceFunc(func() { unix.Close(server) }) // has whoever waits go on
+	defer end()
+	ns, err := os.Open("/proc/" + pid + "/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	<-thread.Aside(func() {
+		if err = errors.Join(unix.Unshare(unix.CLONE_FS), unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS)); err == nil {
+			err = unix.Mount("silent", "/srv", "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", server))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// asked reads a question, of which the number is told.
+	asked := func() (id []byte) {
+		in := make([]byte, 1<<17)
+		n, err := unix.Read(server, in)
+		if err != nil || n < 40 {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		return in[8:16]
+	}
+	order := binary.LittleEndian
+	init := order.AppendUint32(nil, 16+64) // fuse_out_header and fuse_init_out of version 7.31, with a max_write
+	init = append(order.AppendUint32(init, 0), asked()...)
+	init = order.AppendUint32(order.AppendUint32(init, 7), 31)
+	init = append(order.AppendUint32(append(init, make([]byte, 12)...), 1<<16), make([]byte, 40)...)
+	if _, err := unix.Write(server, init); err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
+		x := kakuri(t, "cp", "asks:/srv", nstest.Dir(t))
+		if err := x.Start(); err != nil {
+			t.Fatal(err)
+		}
+		asked() // and not answered
+		ended := make(chan error, 1)
+		go func() { ended <- x.Wait() }()
+		if err := x.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+			if s := x.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != sig {
+				t.Errorf("%s: %s", sig, x.ProcessState)
+			}
+		case <-time.After(20 * time.Second):
+			end()
+			t.Fatalf("%s: it waits: %v", sig, <-ended)
+		}
+	}
+	// Other files of the container are copied, and what fails is told as always.
+	out := nstest.Dir(t)
+	output(t, kakuri(t, "cp", "/proc/version", "asks:/tmp/new"))
+	output(t, kakuri(t, "cp", "asks:/tmp/new", out))
+	if !exists(out + "/new") {
+		t.Error("it is not there")
+	}
+	if said, err := kakuri(t, "cp", "asks:/none", out).CombinedOutput(); err == nil || !strings.Contains(string(said), "Could not find the file /none in container asks") {
+		t.Errorf("%v: %s", err, said)
 	}
 }

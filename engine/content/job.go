@@ -31,7 +31,8 @@ type job struct {
 	Child                      bool   // in a user namespace: no device can be made
 	Shut                       bool   // the process is the job's alone, with namespaces to be shut in
 	Passing                    []uint64
-	Root                       int // the descriptor that the child has of the container's root directory
+	Root                       int             // the descriptor that the child has of the container's root directory
+	UIDs, GIDs                 namespace.IDMap `json:",omitempty"` // the container's, for a child that is in this process's user namespace
 }
 
 const (
@@ -62,7 +63,10 @@ func Child() (done bool, code int) {
 	var j job
 	err := json.Unmarshal([]byte(os.Args[1]), &j)
 	if err == nil {
-		v := &View{name: j.Name, uid: ownIDs("uid"), gid: ownIDs("gid"), noNodes: true, passing: j.Passing}
+		v := &View{name: j.Name, uid: j.UIDs, gid: j.GIDs, passing: j.Passing}
+		if len(j.UIDs) == 0 {
+			v.uid, v.gid, v.noNodes = ownIDs("uid"), ownIDs("gid"), true
+		}
 		if j.ofContainer() {
 			v.root = os.NewFile(uintptr(j.Root), "/")
 		}

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kakuri/kakuri/archive"
@@ -54,6 +56,7 @@ type View struct {
 	facts    plan.Facts
 	pid      int      // whose root it is
 	served   bool     // by a program: who is not in the container's user namespace sees nothing of it
+	remote   bool     // some of its file systems are asked of a program or a server, which may not answer
 	noNodes  bool     // this process can make no device
 	passing  []uint64 // devices of file systems that begin anew at each start, of a container that does not run
 }
@@ -77,6 +80,35 @@ func Open(pid int, name string, facts plan.Facts) (*View, error) {
 	var st unix.Statfs_t
 	v.served = unix.Fstatfs(fd, &st) == nil && st.Type == unix.FUSE_SUPER_MAGIC
 	return v, nil
+}
+
+// Running says that the process is the container's own, which may have mounted anything meanwhile: a copy that waits for a file system's answer can be ended then.
+func (v *View) Running() {
+	proc, err := unix.Open("/proc/"+strconv.Itoa(v.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(proc)
+	v.remote = v.served || asksOthers(proc)
+}
+
+// asksOthers reports whether a process, of which that is the directory in /proc, has a file system whose files a program or another machine has.
+func asksOthers(proc int) bool {
+	fd, err := unix.Openat(proc, "mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	f := os.NewFile(uintptr(fd), "mountinfo")
+	defer f.Close()
+	data, err := io.ReadAll(f)
+	if err != nil {
+		return false
+	}
+	mounts, err := namespace.ParseMounts(data)
+	return err == nil && slices.ContainsFunc(mounts, func(m namespace.Mount) bool {
+		kind, _, _ := strings.Cut(m.Type, ".")
+		return slices.Contains([]string{"fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs"}, kind)
+	})
 }
 
 // Close closes it.
@@ -134,7 +166,13 @@ func (v *View) Export(ctx context.Context, w io.Writer) error {
 func (v *View) do(ctx context.Context, j job, in io.Reader, out io.Writer) error {
 	j.Name, j.Passing = v.name, v.passing
 	if os.Geteuid() == 0 || mapped(v.uid) <= 1 && mapped(v.gid) <= 1 && !v.served {
-		return j.run(ctx, v, in, out)
+		if !v.remote || in != nil {
+			return j.run(ctx, v, in, out)
+		}
+		// A thread that waits for an answer takes this process's signals, and heeds none; and where a program has begun with one, the kernel does not let who waits for it
+		// end: Ctrl-C would do nothing. So a child waits, which is killed when this process ends.
+		j.UIDs, j.GIDs = v.uid, v.gid
+		return enter(ctx, storage.IDs{Facts: v.facts}, j, in, out, v.root)
 	}
 	// The host's paths are the caller's, and mean the same in the child: it has the same working directory.
 	ids := storage.IDs{UIDs: mappings(v.uid), GIDs: mappings(v.gid), Facts: v.facts}
