@@ -116,6 +116,7 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"root of a user namespace may not come to every source":          "user 名前空間の root がどの元にも届くとは限らない",
 		"root of the joined user namespace":                              "入った user 名前空間の root",
 		"a pid namespace holds only processes made after it was entered": "pid 名前空間に属すのは、そこに入ったあとに作られたプロセスだけ",
+		"its ids are mapped in its user namespace":                       "その user 名前空間に ID の対応が書かれる",
 		"a new network namespace starts with loopback down":              "新しい network 名前空間では、ループバックは down で始まる",
 		"without --fork, the program ends with this command":             "--fork がないので、プログラムはこのコマンドとともに終わる",
 		"the program ends with this command":                             "プログラムはこのコマンドとともに終わる",

@@ -16,6 +16,9 @@ const maxGroups = 65536 // NGROUPS_MAX, see setgroups(2)
 
 const labelless = "the policy of SELinux that is loaded has no such label, USER:ROLE:TYPE:LEVEL"
 
+// NoMoreMounts is the hint for an open_tree(2) that gives ENOSPC.
+const NoMoreMounts = "a limit is reached: of mounts (sysctl fs.mount-max), or of mount namespaces, of which each copy of a mount counts as one (user.max_mnt_namespaces)"
+
 // NoOverlay is the hint for a kernel that gives ENODEV for an overlay.
 const NoOverlay = "this kernel has no overlay, which images and the host's root are laid over each other by: modprobe overlay loads it, its option is CONFIG_OVERLAY_FS; --rootfs DIR does without"
 
@@ -56,14 +59,16 @@ func hint(e *Error) string {
 		case e.Call == "open_tree" && errno == syscall.EINVAL:
 			return cloneTreeHint(op.Path, op.Recursive)
 		case e.Call == "open_tree" && errno == syscall.ENOSPC:
-			return "a limit is reached: of mounts (sysctl fs.mount-max), or of mount namespaces, of which each copy of a mount counts as one (user.max_mnt_namespaces)"
+			return NoMoreMounts
 		case op.IDMap && cannotIDMap(e.Call, errno):
 			return idMapHint(op.Path)
 		}
 		return sourceHint(op.Path, op.Below, e.Call, errno)
 	case *plan.OpenSource:
-		if op.Strict && errno == syscall.ELOOP {
-			return fmt.Sprintf("of more than some %d mounts from the host the last ones may not be by a symbolic link: name what it leads to, or have the mount earlier", plan.MaxSources)
+		return sourceHint(op.Path, op.Below, e.Call, errno)
+	case *plan.OpenOwnSource:
+		if op.Late && errno == syscall.ELOOP {
+			return fmt.Sprintf("of more than %d mounts from the host the last ones may not be by a symbolic link: name what it leads to, or have the mount earlier", plan.OwnSources)
 		}
 		return sourceHint(op.Path, op.Below, e.Call, errno)
 	case *plan.IDMapTree:
@@ -120,8 +125,8 @@ func processHint(op plan.Op, call string, errno syscall.Errno) string {
 	case *plan.Fork, *plan.Sync: // of the stub's fork, where a sync fails by a call
 		return on(errno, "the container's limit of processes, or its user's, is reached: this takes two; those count that have ended and that nobody waited for, which a first process that --init brings does", syscall.EAGAIN)
 	case *plan.Stub:
-		return on(errno, "by sysctl vm.memfd_noexec = 2, as hardening has it, nothing in memory may be executed, and of the places for a file that may ($XDG_RUNTIME_DIR, /run, /dev/shm, /tmp, /var/tmp, $HOME) "+
-			"none is mounted without noexec", syscall.EACCES)
+		return on(errno, "where sysctl vm.memfd_noexec is 2, as hardening has it, nothing in memory may be executed, and of the places for a file that may ($XDG_RUNTIME_DIR, /run, /dev/shm, /tmp, /var/tmp, $HOME) "+
+			"one has to be mounted without noexec", syscall.EACCES)
 	case *plan.Setresuid:
 		return on(errno, fmt.Sprintf("the user namespace has no uid %d: uid_map in /proc/self shows inside which it has", op.UID), syscall.EINVAL)
 	case *plan.Setresgid:
@@ -290,10 +295,8 @@ func bindHint(op *plan.Bind, call string, errno syscall.Errno) string {
 		return inProcHint(op.Dest)
 	case errno == syscall.EBUSY && call == "renameat2":
 		return rootHint(op.Dest)
-	case errno == syscall.ELOOP && op.Strict && op.Tree != plan.RegNone:
+	case errno == syscall.ELOOP && op.Strict && max(op.Tree, op.From) != plan.RegNone:
 		return strictHint
-	case call == "openat2" && op.OpensPart() && !op.Strict && (errno == syscall.ENOENT || errno == syscall.ELOOP):
-		return sourceHint(op.Source, op.Below, call, errno) // what is missing of the place is made
 	case errno == syscall.ENOTDIR && call == "openat2" || errno == syscall.EINVAL && call == "move_mount":
 		return "a file goes on a file, and a directory on a directory"
 	case call == "open_tree" && errno == syscall.EINVAL:

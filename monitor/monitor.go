@@ -520,8 +520,8 @@ func part(op plan.Op) bool {
 		return o.Below != ""
 	case *plan.OpenTree:
 		return o.Below != ""
-	case *plan.Bind: // its place is made where it is missing
-		return o.OpensPart()
+	case *plan.OpenOwnSource:
+		return o.Below != ""
 	}
 	return false
 }

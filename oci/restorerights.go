@@ -88,14 +88,18 @@ func (x *restoring) sameRights() error {
 				return "may gain privileges, which no_new_privs would refuse"
 			}
 		case *plan.Seccomp:
+			other := func(t criu.Thread) bool {
+				return !slices.ContainsFunc(t.Filters, func(f []byte) bool { return bytes.Equal(f, op.Filter) })
+			}
 			refuses = func(t criu.Thread) string {
-				switch {
-				case len(t.Filters) == 0:
+				if len(t.Filters) == 0 {
 					return "has no filter of seccomp"
-				case !slices.ContainsFunc(t.Filters, func(f []byte) bool { return bytes.Equal(f, op.Filter) }):
-					return "has another filter of seccomp: without it in config.json the image's is restored"
 				}
 				return ""
+			}
+			if slices.ContainsFunc(threads, other) {
+				// As that of another runtime is, or of another version of this one, for the same linux.seccomp.
+				x.c.runtime.warn(s.Cause.String() + ": the image has another filter of seccomp, and that is what holds")
 			}
 		}
 		if caps, ok := s.Check.(*plan.CapsCheck); ok {

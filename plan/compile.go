@@ -152,7 +152,7 @@ type compiler struct {
 	plan  Plan
 	next  Reg
 
-	fresh      []abi.Namespace // to make in the clone
+	fresh      []abi.Namespace // to make in the clone, or where joinsFirst by the process itself
 	joins      []join          // to join, user first, pid last
 	tasks      []Reg           // by which the process enters its cgroup
 	own        [8]bool         // the container has this namespace for itself
@@ -165,8 +165,8 @@ type compiler struct {
 	gids       []IDMapping
 
 	borrowed        []Step      // that fetch mounts from other mount namespaces
-	trees           map[int]Reg // mounts[i] whose source is a tree that was opened before
-	places          map[int]Reg // mounts[i] whose source the runtime's side has opened
+	trees           map[int]Reg // mounts[i] whose source is a tree that was opened, or made, before
+	places          map[int]Reg // mounts[i] whose source was opened before, on either side
 	turn            Reg         // a source that is opened in its turn, until it is mounted
 	recursive       []Step      // binds with all that is mounted below their sources
 	treesAt         int         // the number of the step before which their trees are opened

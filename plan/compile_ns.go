@@ -218,7 +218,7 @@ func (c *compiler) setns(list []join) {
 	}
 }
 
-// needsStub reports whether the container's ids could write to this program's
+// needsStub reports whether the container's ids, or those of who is in its pid namespace, could write to this program's
 // file: where they are the host's, or those of a caller who may own it. One that waits
 // for its start needs it, too: it is small.
 func (c *compiler) needsStub() bool {

@@ -215,7 +215,8 @@ func (c *compiler) openSources(child bool) error {
 		if c.places[i], err = c.reg(); err != nil {
 			return err
 		}
-		ops = append(ops, Step{Op: &OpenSource{Path: source, Below: c.subpath(m), Link: o.ofLink, Out: c.places[i]}, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
+		op := c.openSource(m, o, c.places[i])
+		ops = append(ops, Step{Op: &op, Cause: c.cause(fmt.Sprintf("mounts[%d]", i))})
 	}
 	if len(ops) == 0 {
 		return nil
@@ -240,9 +241,6 @@ func (c *compiler) openSources(child bool) error {
 	return c.mapTrees()
 }
 
-// spared is how many registers sources leave to other steps.
-const spared = 16
-
 // ownSources has the container's side open what it comes to itself of the host, before the root is attached: the sources of bind mounts, and file systems that are
 // made of what is there, such as overlays. Where there are too few registers the last sources are opened in their turn, and may have no link on the way.
 func (c *compiler) ownSources() error {
@@ -257,7 +255,7 @@ func (c *compiler) ownSources() error {
 		case o.remount || inside || link || c.trees[i] != RegNone || c.places[i] != RegNone:
 		case o.bind && c.next < regTemp-spared:
 			c.places[i], c.next = c.next, c.next+1
-			c.inside(c.ownSource(m, o, c.places[i]), c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
+			c.inside(&OpenOwnSource{OpenSource: c.openSource(m, o, c.places[i])}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
 		case !o.bind && ofHost(m):
 			if err := c.newTree(i, m, o, RegNone); err != nil {
 				return err
@@ -267,8 +265,8 @@ func (c *compiler) ownSources() error {
 	return nil
 }
 
-func (c *compiler) ownSource(m specs.Mount, o mountOptions, out Reg) *OpenSource {
-	return &OpenSource{Path: c.source(m.Source), Below: c.subpath(m), Link: o.ofLink, Inside: true, Out: out}
+func (c *compiler) openSource(m specs.Mount, o mountOptions, out Reg) OpenSource {
+	return OpenSource{Path: c.source(m.Source), Below: c.subpath(m), Link: o.ofLink, Out: out}
 }
 
 // lateSource opens the source of a mount in its turn.
@@ -278,10 +276,8 @@ func (c *compiler) lateSource(m specs.Mount, o mountOptions, cause Cause) (_ Reg
 			return 0, err
 		}
 	}
-	op := c.ownSource(m, o, c.turn)
-	op.Strict = true
-	c.inside(op, cause, nil)
-	return op.Out, nil
+	c.inside(&OpenOwnSource{OpenSource: c.openSource(m, o, c.turn), Late: true}, cause, nil)
+	return c.turn, nil
 }
 
 // ofHost reports whether a file system is made of what the host has at a path: the source of others is a name alone.
@@ -367,8 +363,8 @@ func (c *compiler) mayShowRoot(source string) bool {
 }
 
 // treesFirst has trees of recursive binds that may show the container's root opened before it is attached. The others are opened in their turn: since Linux 6.8
-// mountinfo lists mounts in the order in which they came to be, which is to be that of config.json. What mounts before have put into the root is looked up there, in its turn. A tree takes the register
-// that its source was opened to; of those that take one of their own the last are opened in their turn where there are too few.
+// mountinfo lists mounts in the order in which they came to be, which is to be that of config.json (but for file systems that [compiler.newTree] makes). What mounts before have put into the root is looked up there, in its turn. A tree
+// takes the register that its source was opened to; of those that take one of their own, where the root is built in its own place, the last are opened in their turn where there are too few.
 func (c *compiler) treesFirst() error {
 	var steps []Step
 	for _, s := range c.recursive {

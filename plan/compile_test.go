@@ -874,18 +874,19 @@ func TestSourcesOfAnother(t *testing.T) {
 		{`"namespaces":[{"type":"mount"}]`, 0},
 	} {
 		p := compile(t, config(`"root":{"path":"/r"}`, `"linux":{`+c.linux+`}`, `"mounts":[{"destination":"/a","type":"bind","source":"/a","options":["bind"]}]`), host, Options{})
-		n := 0
+		n, own := 0, 0
 		for _, s := range p.Steps {
-			if op, ok := s.Op.(*OpenSource); ok {
-				if op.Inside == (s.Side == Runtime) {
+			switch op := s.Op.(type) {
+			case *OpenSource:
+				n++
+			case *OpenOwnSource:
+				own++
+				if s.Side == Runtime {
 					t.Errorf("%s: %v, by the %s's side", c.linux, op, s.Side)
-				}
-				if !op.Inside {
-					n++
 				}
 			}
 		}
-		if n != c.opens || len(ops[*OpenSource](p)) != 1 {
+		if n != c.opens || n+own != 1 {
 			t.Errorf("%s: %d sources are opened by the runtime's side, want %d:\n%s", c.linux, n, c.opens, p.Text())
 		}
 	}
@@ -927,13 +928,13 @@ func TestTreesFirst(t *testing.T) {
 			t.Errorf("%v is opened first, and one before it is not", op)
 		}
 	}
-	if late != 300-MaxSources+spared || len(first) != MaxSources-spared {
-		t.Errorf("%d are opened late and %d first, with %d registers", late, len(first), MaxSources)
+	if late != 300-OwnSources || len(first) != OwnSources {
+		t.Errorf("%d are opened late and %d first, with %d registers", late, len(first), OwnSources)
 	}
 	// Of those that are opened late the container's root is attached by then: no link may lead up to that, and so into it.
 	for i, s := range p.Steps[attach:] {
-		if op, ok := s.Op.(*OpenSource); ok {
-			if next, ok := p.Steps[attach+i+1].Op.(*Bind); !op.Strict || !ok || next.From != op.Out || next.Source != op.Path {
+		if op, ok := s.Op.(*OpenOwnSource); ok {
+			if next, ok := p.Steps[attach+i+1].Op.(*Bind); !op.Late || !ok || next.From != op.Out || next.Source != op.Path {
 				t.Errorf("%v, and then %v", op, p.Steps[attach+i+1].Op)
 			}
 		}
@@ -976,7 +977,11 @@ func TestTreesInTurn(t *testing.T) {
 		if n != c.want {
 			t.Errorf("%+v: %d trees are opened first", c, n)
 		}
-		for _, op := range ops[*OpenSource](p) {
+		sources := ops[*OpenSource](p)
+		for _, op := range ops[*OpenOwnSource](p) {
+			sources = append(sources, &op.OpenSource)
+		}
+		for _, op := range sources {
 			if op.Link != strings.Contains(c.options, "nofollow") {
 				t.Errorf("%+v: %v", c, op)
 			}

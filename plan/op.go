@@ -27,7 +27,7 @@ func Ops() []Op {
 		&Clone{}, &OpenNamespace{}, &OpenSocketNamespace{}, &OpenFD{}, &Setns{}, &Unshare{}, &EnterTime{}, &Fork{}, &Init{}, &KeepNamespace{}, &OpenRoot{}, &Chroot{}, &Fchdir{}, &PlainChdir{},
 		&WriteIDMap{}, &HelperIDMap{}, &DenySetgroups{}, &Setgroups{}, &Setresgid{}, &Setresuid{},
 		&DropBounding{}, &Capset{}, &Ambient{}, &KeepCaps{}, &NoNewPrivs{}, &Seccomp{}, &Undumpable{},
-		&Propagation{}, &OpenTree{}, &IDMapTree{}, &OpenHost{}, &OpenSource{}, &BorrowMount{}, &AttachRoot{}, &Scratch{}, &Overlay{}, &LayerDir{}, &Whiteout{}, &PublicLayer{}, &ImageRoot{}, &MountFUSE{}, &AttachFUSE{}, &ServeRoot{}, &MountIndex{}, &Unmount{}, &EmptyRoot{}, &EmptyDir{}, &Mount{}, &Bind{}, &Mask{}, &ReadonlyPath{},
+		&Propagation{}, &OpenTree{}, &IDMapTree{}, &OpenHost{}, &OpenSource{}, &OpenOwnSource{}, &BorrowMount{}, &AttachRoot{}, &Scratch{}, &Overlay{}, &LayerDir{}, &Whiteout{}, &PublicLayer{}, &ImageRoot{}, &MountFUSE{}, &AttachFUSE{}, &ServeRoot{}, &MountIndex{}, &Unmount{}, &EmptyRoot{}, &EmptyDir{}, &Mount{}, &Bind{}, &Mask{}, &ReadonlyPath{},
 		&NewMount{}, &Device{}, &Symlink{}, &Mtab{}, &Dockerenv{}, &Workdir{}, &Remount{}, &PivotRoot{}, &LeaveChroot{}, &OpenProc{}, &Terminal{}, &Console{}, &OwnStreams{}, &OwnNull{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &TryChdir{}, &LateChdir{}, &Personality{},

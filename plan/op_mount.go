@@ -279,7 +279,7 @@ func (a *Asm) propagate(tree Reg, mode string) {
 }
 
 // Bind puts a file or directory of the host into the container. The tree was
-// opened by an [OpenTree] before, or is cloned here: from what an [OpenSource] has opened, or from Source.
+// opened by an [OpenTree] before, or is cloned here: from what an [OpenSource] or [OpenOwnSource] has opened, or from Source.
 type Bind struct {
 	Tree      Reg
 	From      Reg
@@ -303,9 +303,6 @@ type Bind struct {
 
 // Name implements [Op].
 func (*Bind) Name() string { return "bind" }
-
-// OpensPart reports whether the step itself opens a part of its source, and no step before it.
-func (b *Bind) OpensPart() bool { return b.Below != "" && b.Tree == RegNone && b.From == RegNone }
 
 // String implements [Op].
 func (b *Bind) String() string {

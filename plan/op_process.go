@@ -520,7 +520,7 @@ func (c *CloseFDs) lowerRange(a *Asm, from, to uint) {
 	a.call(abi.CallCloseRange, num(uint64(from)), num(uint64(to)), num(abi.CloseRangeCloexec))
 }
 
-// Stub prepares a tiny sealed program, in memory, that makes the last execve in
+// Stub prepares a tiny sealed program, in memory or where that may not be executed in a file without a name, that makes the last execve in
 // this program's place. Without it /proc/self/exe is this program at that moment,
 // and a command or interpreter of that name would run it inside, where it could be
 // opened and later written to (CVE-2019-5736).

@@ -206,15 +206,13 @@ func (o *OpenHost) lower(a *Asm) {
 	a.call(abi.CallOpenat, dir, a.str(name), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(RegHost)
 }
 
-// OpenSource opens the source of a bind mount before the container's root is attached: over "/", where a ".." of the path, or of a link
-// in it, would lead into that. It does so on the runtime's side where root of a user namespace may not come to all that the caller may.
+// OpenSource opens the source of a bind mount on the runtime's side: root of a user namespace
+// may not come to all that the caller may.
 type OpenSource struct {
-	Path   string
-	Below  string // as in [OpenTree]
-	Link   bool   // a symbolic link at Path is meant itself
-	Inside bool   // on the container's side
-	Strict bool   // no symbolic link may be on the way: the root is attached by then
-	Out    Reg
+	Path  string
+	Below string // as in [OpenTree]
+	Link  bool   // a symbolic link at Path is meant itself
+	Out   Reg
 }
 
 // Name implements [Op].
@@ -226,24 +224,41 @@ func (o *OpenSource) String() string {
 }
 
 func (o *OpenSource) lower(a *Asm) {
-	open := func(flags uint64, out Reg) {
-		switch {
-		case !o.Inside:
-			a.lookupAsIs(RegHost, cmp.Or(strings.TrimLeft(o.Path, "/"), "."), flags, out)
-		case o.Strict:
-			how := a.openHow(abi.OPath|abi.OCloexec|flags, abi.ResolveNoSymlinks)
-			a.call(abi.CallOpenat2, cwd(), a.str(path.Clean(o.Path)), how, num(24)).into(out)
-		default:
-			a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(abi.OPath|abi.OCloexec|flags), num(0)).into(out)
-		}
-	}
+	o.open(a, func(flags uint64, out Reg) {
+		a.lookupAsIs(RegHost, cmp.Or(strings.TrimLeft(o.Path, "/"), "."), flags, out)
+	})
+}
+
+// open opens the source by what opens its path.
+func (o *OpenSource) open(a *Asm, at func(flags uint64, out Reg)) {
 	if o.Below == "" {
-		open(a.noFollow(o.Link), o.Out)
+		at(a.noFollow(o.Link), o.Out)
 		return
 	}
 	dir := a.tmp()
-	open(a.o.Directory, dir)
+	at(a.o.Directory, dir)
 	a.lookupStrict(dir, o.Below, o.Out)
+}
+
+// OpenOwnSource is an [OpenSource] of the container's side, which comes to it itself, before the container's root is attached: over "/", where a ".." of the path, or of
+// a link in it, would lead into that.
+type OpenOwnSource struct {
+	OpenSource
+	Late bool // the root is attached: no symbolic link may be on the way
+}
+
+// Name implements [Op].
+func (*OpenOwnSource) Name() string { return "open own source" }
+
+func (o *OpenOwnSource) lower(a *Asm) {
+	o.open(a, func(flags uint64, out Reg) {
+		flags |= abi.OPath | abi.OCloexec
+		if o.Late {
+			a.call(abi.CallOpenat2, cwd(), a.str(path.Clean(o.Path)), a.openHow(flags, abi.ResolveNoSymlinks), num(24)).into(out)
+			return
+		}
+		a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(flags), num(0)).into(out)
+	})
 }
 
 // BorrowMount clones a mount of another mount namespace into a detached one: setns(2),

@@ -124,8 +124,11 @@ const (
 	regTemp      Reg = 224
 	// NumRegs is how many registers a side has.
 	NumRegs = 240
-	// MaxSources is how many mounts of one plan can have a source outside of the container's root; others need registers, too.
+	// MaxSources is how many mounts of a container with a user namespace can have a source outside of its root; others need registers, too.
 	MaxSources = int(regTemp - regFree)
+	// OwnSources is how many sources the container's side opens before its root is attached.
+	OwnSources = MaxSources - spared
+	spared     = 16 // registers for other steps
 )
 
 // String returns the register as texts show it: "fd:root", "fd:14".

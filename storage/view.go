@@ -248,7 +248,7 @@ func ownMount(dir string) error {
 	}
 	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err == unix.ENOSPC {
-		return fmt.Errorf("open_tree %s: %w: a limit is reached: of mounts (sysctl fs.mount-max), or of mount namespaces, of which each copy of a mount counts as one (user.max_mnt_namespaces)", dir, err)
+		return fmt.Errorf("open_tree %s: %w: %s", dir, err, launch.NoMoreMounts)
 	}
 	if err != nil {
 		return &os.PathError{Op: "open_tree", Path: dir, Err: err}
