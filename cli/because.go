@@ -141,10 +141,11 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"no signal that the caller ignores is ignored inside": "呼び出し元が無視するシグナルも、中では無視されない",
 		"not bound to the caller's processors":                "呼び出し元のプロセッサーに縛られない",
 		"a container without its runtime would be nobody's":   "ランタイムのいないコンテナは、誰のものでもなくなる",
-		"all is built":                           "すべて出来上がった",
-		"the program finds its network":          "プログラムが始まるとき、ネットワークはもうある",
-		"signals were blocked over the clone":    "clone の間、シグナルは止めてあった",
-		"hooks come before the root is the root": "フックはルートが切り替わる前",
+		"all is built":                                       "すべて出来上がった",
+		"the program finds its network":                      "プログラムが始まるとき、ネットワークはもうある",
+		"signals were blocked over the clone":                "clone の間、シグナルは止めてあった",
+		"hooks come before the root is the root":             "フックはルートが切り替わる前",
+		"hooks look for the container's files in its bundle": "フックはコンテナのファイルをそのバンドルの中に探す",
 
 		// The root and its mounts.
 		"no mount made inside reaches the host":                        "中のマウントはホストに届かない",

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/files"
+	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -117,5 +118,46 @@ devices:
 	write("gpu.json", `{"cdiVersion": "0.6.0", "kind": "amd.com/gpu", "devices": [{"name": "all", "containerEdits": {"env": ["GPU=all"]}}]}`)
 	if b, err := build(Config{GPUs: []string{"all"}}); err != nil || !slices.Contains(b.spec.Process.Env, "GPU=all") {
 		t.Errorf("--gpus all: %v", err)
+	}
+}
+
+// TestCDIHooks: a hook in the container's namespaces, such as the driver of a GPU has, finds the container's root and its config.json where its state says, changes files there, and
+// is itself found by a link of the host's that goes up to the root directory. Others than the hook see nothing of that place.
+func TestCDIHooks(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e := open(t)
+	dir := nstest.Dir(t)
+	e.cdiDirs = []string{dir}
+	hook, up := dir+"/hook", strings.Repeat("../", strings.Count(dir, "/")+1)
+	script := `#!/bin/sh
+read state
+bundle=${state#*\"bundle\":\"}
+bundle=${bundle%%\"*}
+grep -q '"path":"rootfs"' $bundle/config.json && echo "$(id -u) $(pwd -P)" >$bundle/rootfs/from-hook && ls $bundle/rootfs/proc/self/ >/dev/null`
+	for _, err := range []error{
+		os.Chmod(dir, 0o755), os.WriteFile(hook, []byte(script), 0o755), os.Symlink(up+hook[1:], dir+"/link"),
+		os.WriteFile(dir+"/card.yaml", []byte(`
+cdiVersion: "0.6.0"
+kind: vendor.com/card
+devices:
+- name: one
+  containerEdits:
+    hooks:
+    - hookName: createContainer
+      path: `+dir+"/link\n"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	imported(t, e, nstest.RootFS(t), "base:1")
+	for _, c := range []Config{{}, {UserNS: "host"}, {ReadOnly: true}, {AutoRemove: true}} {
+		c.Image, c.Network, c.Devices = "base:1", "none", []Device{{Host: "vendor.com/card=one", Flag: "vendor.com/card=one"}}
+		c.Command = []string{"sh", "-c", "cat /from-hook; grep -c rootfs /proc/self/mountinfo"}
+		text, code, err := inside(t, e, c)
+		if lines := strings.Split(text, "\n"); err != nil || len(lines) < 2 || !strings.HasPrefix(lines[0], "0 /") || !strings.HasSuffix(lines[0], "/rootfs") || lines[1] != "0" {
+			t.Errorf("--userns %q, --read-only %v: %v, code %d: %s", c.UserNS, c.ReadOnly, err, code, text)
+		}
 	}
 }

@@ -62,6 +62,7 @@ type Engine struct {
 	host    plan.Facts
 	pulling func(string, bool) image.Progress
 	warn    func(string)
+	cdiDirs []string // nil is CDI's own
 
 	mu     sync.Mutex // for what follows
 	stores stores

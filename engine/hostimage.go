@@ -98,7 +98,7 @@ func (b *builder) hostImage() error {
 	} else if err := rootlessViews(root, mounts, all); err != nil {
 		return err
 	}
-	b.opts.Root, b.spec.Root.Path = root, "rootfs" // a name that is not looked up
+	b.opts.Root, b.spec.Root.Path = root, "rootfs" // where hooks find it, and nobody else looks
 	root.Public = !all && b.host.Privileged()
 	if m := b.spec.Linux.UIDMappings; root.Public && len(m) > 0 && m[0].Size <= plan.Nobody {
 		return fmt.Errorf("--userns %s: the image host is shown as the id %d may read it, so it needs %d ids: take host:all, or a larger size", b.run.UserNS, plan.Nobody, plan.Nobody+1)

@@ -270,7 +270,7 @@ func (b *builder) imageRoot() error {
 		}
 	}
 	// What a container with --rm writes is of no use to anybody after a crash: it need not be on the disk at once.
-	b.spec.Root.Path = "rootfs" // a name that is not looked up
+	b.spec.Root.Path = "rootfs" // where hooks find it, and nobody else looks
 	layers := view.Layers(upper, b.run.AutoRemove)
 	layers.Usual = true
 	b.opts.Root = &plan.Root{Layers: layers, Reason: "image " + b.rec.Image}

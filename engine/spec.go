@@ -66,7 +66,7 @@ func (b *builder) because(field, format string, args ...any) {
 
 // build makes the spec of a container.
 func (e *Engine) build(ctx context.Context, rec Record, look bool) (*builder, error) {
-	b := &builder{ctx: ctx, engine: e, look: look || e.look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, volumes: e.volumes(), shared: map[string]Container{}}
+	b := &builder{ctx: ctx, engine: e, look: look || e.look, run: rec.Config, rec: rec, host: e.host, id: rec.ID, slot: rec.Slot, volumes: e.volumes(), shared: map[string]Container{}, cdiDirs: e.cdiDirs}
 	for _, n := range []struct{ what, mode string }{
 		{"PID", b.run.PID}, {"IPC", b.run.IPC}, {"UTS", b.run.UTS}, {"user namespace", b.run.UserNS}, {"network", b.run.networkMode()}, {"cgroup namespace", b.run.CgroupNS},
 	} {

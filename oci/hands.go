@@ -74,6 +74,10 @@ func (h Hands) DoFDs(ctx context.Context, op plan.Op, pid int, fds []int) error 
 		return h.serve(op.Program, func(log *os.File) (*launch.Process, error) {
 			return launch.Serve(ctx, op, fds[0], log, h.here, *h.facts, Hands{})
 		})
+	case *plan.WriteConfig:
+		if h.c != nil {
+			return h.c.copyConfig(fds[0])
+		}
 	case *plan.SendListener:
 		if h.c != nil {
 			return h.c.sendListener(op, pid, fds[0])

@@ -21,6 +21,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // runHook runs one hook for the container, whose process is pid, as a process of the runtime
@@ -201,6 +202,22 @@ func (c *Container) planHook(h *plan.RunHook, pid int, joined *plan.Cgroup) (pla
 		}
 	}
 	return plan.CompileEnter(o, facts)
+}
+
+// copyConfig writes the container's config.json to a file.
+func (c *Container) copyConfig(fd int) error {
+	data, err := files.Read(c.dir + "/config.json")
+	if err != nil {
+		return err
+	}
+	for len(data) > 0 {
+		n, err := unix.Write(fd, data)
+		if err != nil {
+			return os.NewSyscallError("write", err)
+		}
+		data = data[n:]
+	}
+	return nil
 }
 
 // runHooks runs those of one point, in their order, until one fails.

@@ -76,7 +76,9 @@ func (c *compiler) hooks() error {
 				continue // of the start, and the end
 			}
 			if !began {
-				c.inside(&Sync{From: Container, What: "mounts made"}, because("hooks come before the root is the root"), nil)
+				if err := c.beforeHooks(); err != nil {
+					return err
+				}
 				began = true
 			}
 			c.outside(h, c.cause(field), nil)
@@ -88,6 +90,27 @@ func (c *compiler) hooks() error {
 	if c.openForHooks() {
 		c.undumpable()
 	}
+	return nil
+}
+
+// beforeHooks has the runtime's side wait until all is mounted. Where the root is no directory of the host, hooks inside find it, and a config.json, in a bundle that is
+// made for them: in the directory that the caller has its containers in, which has no other use for them.
+func (c *compiler) beforeHooks() error {
+	why := because("hooks come before the root is the root")
+	sync := &Sync{From: Container, What: "mounts made"}
+	if c.o.Root == nil {
+		c.inside(sync, why, nil)
+		return nil
+	}
+	config, err := c.reg()
+	if err != nil {
+		return err
+	}
+	why = because("hooks look for the container's files in its bundle")
+	c.inside(&HookBundle{Over: path.Dir(path.Dir(c.o.Bundle)), Root: c.rootPath(), Scratch: c.scratch(), Config: config}, why, nil)
+	sync.FDs = []Reg{config}
+	c.inside(sync, why, nil)
+	c.outside(&WriteConfig{FD: config}, why, nil)
 	return nil
 }
 

@@ -331,7 +331,7 @@ func (c *compiler) pivot() error {
 	if c.inPlace() {
 		c.inside(&Chroot{}, because("others are in this mount namespace, and keep their root"), nil)
 	} else {
-		c.inside(&PivotRoot{Scratch: c.scratch()}, because("the host's files are out of reach from here on"), nil)
+		c.inside(&PivotRoot{Scratch: c.scratch() && !c.hooked()}, because("the host's files are out of reach from here on"), nil)
 	}
 	if mode := c.linux.RootfsPropagation; mode == "shared" || mode == "rshared" || mode == "unbindable" || mode == "runbindable" {
 		c.inside(&Propagation{Path: "/", Mode: strings.TrimPrefix(mode, "r"), Recursive: mode[0] == 'r'}, c.cause("linux.rootfsPropagation"), &PropagationCheck{Path: "/", Mode: strings.TrimPrefix(mode, "r")})

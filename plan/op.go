@@ -33,7 +33,7 @@ func Ops() []Op {
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &TryChdir{}, &LateChdir{}, &Personality{},
 		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &OpenCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},
 		&Scheduler{}, &IOPriority{}, &MemoryPolicy{}, &Affinity{}, &KeyLabel{}, &SecurityLabel{},
-		&RunHook{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
+		&RunHook{}, &HookBundle{}, &WriteConfig{}, &MoveNetDevice{}, &CopyUp{}, &SendListener{}, &JoinResctrl{}, &RemoveResctrl{}, &NewUserNamespace{},
 		&SetForwarding{}, &MakeBridge{}, &RemoveBridge{}, &MakeParent{}, &MakeRules{}, &HoldPorts{}, &PublishPorts{}, &UnpublishPorts{}, &ServeNames{}, &LimitEgress{},
 		&World{}, &UplinkPorts{},
 		&MakeVeth{}, &MakeMacvlan{}, &MakeIPvlan{}, &DeviceSysctl{}, &LinkUp{}, &AddAddress{}, &Announce{}, &AddRoute{},

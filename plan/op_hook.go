@@ -2,7 +2,10 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"strings"
+
+	"github.com/kakuri/kakuri/abi"
 )
 
 // RunHook runs a hook of the container's life, with the container's state on its
@@ -34,6 +37,62 @@ func (h *RunHook) String() string {
 	}
 	return text
 }
+
+// HookBundle shows to hooks in the container's namespaces what they look for: a bundle with the container's root, which has its place in "/" until then, and a config.json.
+// It lies in a tmpfs over a directory of the caller's own, where root of a user namespace comes to it, and is gone with the host's tree.
+type HookBundle struct {
+	Over    string // a directory of the host above Root
+	Root    string // the bundle's root.path
+	Scratch bool   // a scratch lies over "/", too, and goes there with it
+	Config  Reg    // its config.json, to be written
+}
+
+// Name implements [Op].
+func (*HookBundle) Name() string { return "hook bundle" }
+
+// String implements [Op].
+func (b *HookBundle) String() string {
+	and := ""
+	if b.Scratch {
+		and = " and " + RegScratch.String() + " beside it"
+	}
+	return fmt.Sprintf("mount tmpfs on %s, move_mount %s to %s%s, open config.json = %s", b.Over, RegRoot, b.Root, and, b.Config)
+}
+
+func (b *HookBundle) lower(a *Asm) {
+	tree, place, root := a.tmp(), a.tmp(), a.tmp()
+	a.call(abi.CallOpenat, cwd(), a.str(b.Over), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(place)
+	a.newFS("tmpfs", "tmpfs", []string{"mode=0755"}, abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, tree)
+	a.attach(tree, place)
+	below := strings.TrimPrefix(b.Root, b.Over+"/")
+	for i := range below {
+		if below[i] == '/' {
+			a.call(abi.CallMkdirat, fd(tree), a.str(below[:i]), num(0o755))
+		}
+	}
+	a.call(abi.CallMkdirat, fd(tree), a.str(below), num(0o755))
+	a.call(abi.CallOpenat, fd(tree), a.str(path.Dir(below)+"/config.json"), num(abi.OWronly|abi.OCreat|abi.OExcl|abi.OCloexec), num(0o400)).into(b.Config)
+	a.call(abi.CallOpenat, fd(tree), a.str(below), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(root)
+	a.attach(RegRoot, root)
+	if b.Scratch {
+		scratch := a.tmp()
+		a.call(abi.CallMkdirat, fd(tree), a.str("scratch"), num(0o700))
+		a.call(abi.CallOpenat, fd(tree), a.str("scratch"), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(scratch)
+		a.attach(RegScratch, scratch)
+	}
+}
+
+// WriteConfig writes the container's config.json.
+type WriteConfig struct {
+	hands
+	FD Reg
+}
+
+// Name implements [Op].
+func (*WriteConfig) Name() string { return "write config" }
+
+// String implements [Op].
+func (w *WriteConfig) String() string { return fmt.Sprintf("write config.json to %s", w.FD) }
 
 // MoveNetDevice moves a network device of the host into the network namespace of the
 // container's process, with its global permanent addresses, and sets it up:
@@ -162,6 +221,8 @@ func Handed(op Op) []Reg {
 	case *CopyUp:
 		return []Reg{op.From, op.To}
 	case *SendListener:
+		return []Reg{op.FD}
+	case *WriteConfig:
 		return []Reg{op.FD}
 	case *ServeRoot:
 		return []Reg{op.FD}

@@ -74,6 +74,8 @@ func unchecked(op Op) string {
 		return "the plan does not say where the control group is mounted"
 	case *CopyUp:
 		return "the container may change its copies"
+	case *HookBundle, *WriteConfig:
+		return "they are gone with the host's tree"
 	case *RunHook:
 		return "what a hook did is known to the hook; one that failed would have ended the container"
 	case *SendListener:
