@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -62,7 +63,8 @@ func (b *builder) cdi() error {
 
 // inject adds one device to the spec, and notes where the new parts come from.
 func (b *builder) inject(cache *cdi.Cache, w wish, dirs []string) error {
-	if cache.GetDevice(w.name) == nil {
+	device := cache.GetDevice(w.name)
+	if device == nil {
 		err := fmt.Errorf("%s: there is no device %s in %s", w.flag, w.name, strings.Join(dirs, ", "))
 		for file, faults := range cache.GetErrors() {
 			err = fmt.Errorf("%w; %s: %s", err, file, plan.OneLine(errors.Join(faults...).Error()))
@@ -85,7 +87,7 @@ func (b *builder) inject(cache *cdi.Cache, w wish, dirs []string) error {
 				keep = append(keep, d)
 				continue
 			}
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: d.Path, Type: "bind", Source: d.Path, Options: []string{"bind", "nosuid", "noexec"}})
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: d.Path, Type: "bind", Source: hostNode(device, d.Path), Options: []string{"bind", "nosuid", "noexec"}})
 		}
 		s.Linux.Devices = keep
 	}
@@ -99,6 +101,16 @@ func (b *builder) inject(cache *cdi.Cache, w wish, dirs []string) error {
 		b.because("hooks", "%s", w.flag)
 	}
 	return nil
+}
+
+// hostNode is where the host has a node that a device of CDI has at a path of the container.
+func hostNode(device *cdi.Device, p string) string {
+	for _, n := range slices.Concat(device.ContainerEdits.DeviceNodes, device.GetSpec().ContainerEdits.DeviceNodes) {
+		if n.Path == p {
+			return cmp.Or(n.HostPath, p)
+		}
+	}
+	return p
 }
 
 // A gpuKind is a class of CDI, and the driver's name that stands for it.

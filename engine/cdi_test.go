@@ -58,7 +58,7 @@ devices:
   containerEdits:
     env: [CARD=one]
     deviceNodes:
-    - path: /dev/null
+    - path: /dev/card
       hostPath: /dev/null
     mounts:
     - hostPath: /usr
@@ -81,7 +81,7 @@ devices:
 	if !slices.Contains(b.spec.Process.Env, "CARD=one") {
 		t.Errorf("variables: %q", b.spec.Process.Env)
 	}
-	if n := len(b.spec.Linux.Devices); n != 1 || b.spec.Linux.Devices[0].Path != "/dev/null" || b.spec.Linux.Devices[0].Minor != 3 {
+	if n := len(b.spec.Linux.Devices); n != 1 || b.spec.Linux.Devices[0].Path != "/dev/card" || b.spec.Linux.Devices[0].Minor != 3 {
 		t.Errorf("devices: %+v", b.spec.Linux.Devices)
 	}
 	if !slices.ContainsFunc(b.spec.Mounts, func(m specs.Mount) bool { return m.Destination == "/opt/card" && m.Source == "/usr" }) {
@@ -102,7 +102,9 @@ devices:
 	if err := b.build(); err != nil {
 		t.Fatal(err)
 	}
-	if len(b.spec.Linux.Devices) != 0 || !slices.ContainsFunc(b.spec.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/null" && m.Type == "bind" }) {
+	if len(b.spec.Linux.Devices) != 0 || !slices.ContainsFunc(b.spec.Mounts, func(m specs.Mount) bool {
+		return m.Destination == "/dev/card" && m.Source == "/dev/null" && m.Type == "bind"
+	}) {
 		t.Errorf("an ordinary user's: %+v, %+v", b.spec.Linux.Devices, b.spec.Mounts)
 	}
 
