@@ -50,6 +50,8 @@ func hint(e *Error) string {
 		return on(errno, coveredHint("proc"), syscall.EPERM)
 	case *plan.Mount:
 		return mountHint(op, e.Call, errno)
+	case *plan.OpenFS:
+		return mountHint(&plan.Mount{Type: op.Type, Options: op.Options}, e.Call, errno)
 	case *plan.NewMount:
 		return mountHint(&plan.Mount{Type: op.Type, Options: op.Options}, e.Call, errno)
 	case *plan.Bind:
@@ -333,7 +335,7 @@ func mountHint(op *plan.Mount, call string, errno syscall.Errno) string {
 func coveredHint(kind string) string {
 	place := map[string]string{"proc": "/proc", "sysfs": "/sys"}[kind]
 	return fmt.Sprintf("in a user namespace the kernel wants the host's own %[1]s visible without masks, and a pid (for sysfs a network) namespace that belongs to the user namespace: "+
-		"as root, mount -t %[1]s %[1]s %[2]s, where none is mounted; in a container --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), leaves it without masks", kind, place)
+		"as root, mount -t %[1]s %[1]s %[2]s, where none is mounted; in a container --privileged, or --security-opt systempaths=unconfined (Podman: unmask=ALL), leaves it without masks; where a container's pid namespace is joined, that one's user namespace has to be, too (--userns container:NAME), before Linux 6.17", kind, place)
 }
 
 func rootHint(dest string) string {

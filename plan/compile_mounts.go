@@ -118,7 +118,7 @@ func (c *compiler) bindMount(i int, m specs.Mount, dest string, o mountOptions, 
 // newMount mounts a file system that the kernel makes.
 func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, cause Cause) error {
 	check := c.mountCheck(dest, m.Type, o)
-	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode}
+	op := &Mount{Type: m.Type, Source: m.Source, Dest: dest, Options: c.mountLabel(m.Type, o.data), Attrs: o.attrs, Mode: o.mode, FS: c.places[i]}
 	if m.Type == "mqueue" && c.host.SELinux {
 		op.Label = c.linux.MountLabel // the namespace has had it mounted from its beginning, and of a second mount no option may be another
 	}
@@ -182,9 +182,10 @@ func (c *compiler) showJoined() error {
 		if ns == abi.NSPID {
 			pids = c.joins[at].reg
 		}
-		if err := c.newTree(i, m, o, pids); err != nil {
+		if c.trees[i], err = c.reg(); err != nil {
 			return err
 		}
+		c.inside(&NewMount{Type: m.Type, Source: m.Source, Options: o.data, PIDNS: pids, Attrs: o.attrs, Out: c.trees[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
 	}
 	return nil
 }

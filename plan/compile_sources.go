@@ -242,7 +242,7 @@ func (c *compiler) openSources(child bool) error {
 }
 
 // ownSources has the container's side open what it comes to itself of the host, before the root is attached: the sources of bind mounts, and file systems that are
-// made of what is there, such as overlays. Where there are too few registers the last sources are opened in their turn, and may have no link on the way.
+// made of what is there, such as overlays. Where there are too few registers the last ones are opened in their turn; of sources no link may be on the way then.
 func (c *compiler) ownSources() error {
 	for i, m := range c.spec.Mounts {
 		o, err := c.parseMount(i, m)
@@ -256,10 +256,9 @@ func (c *compiler) ownSources() error {
 		case o.bind && c.next < regTemp-spared:
 			c.places[i], c.next = c.next, c.next+1
 			c.inside(&OpenOwnSource{OpenSource: c.openSource(m, o, c.places[i])}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
-		case !o.bind && ofHost(m):
-			if err := c.newTree(i, m, o, RegNone); err != nil {
-				return err
-			}
+		case !o.bind && ofHost(m) && c.next < regTemp-spared:
+			c.places[i], c.next = c.next, c.next+1
+			c.inside(&OpenFS{Type: m.Type, Source: m.Source, Options: c.mountLabel(m.Type, o.data), Out: c.places[i]}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
 		}
 	}
 	return nil
@@ -287,17 +286,6 @@ func ofHost(m specs.Mount) bool {
 		return false
 	}
 	return m.Type == "overlay" || path.IsAbs(m.Source)
-}
-
-// newTree makes the file system of a mount, detached, before its turn to be attached comes; a procfs is of the namespace pids.
-func (c *compiler) newTree(i int, m specs.Mount, o mountOptions, pids Reg) error {
-	out, err := c.reg()
-	if err != nil {
-		return err
-	}
-	c.trees[i] = out
-	c.inside(&NewMount{Type: m.Type, Source: m.Source, Options: c.mountLabel(m.Type, o.data), PIDNS: pids, Attrs: o.attrs, Out: out}, c.cause(fmt.Sprintf("mounts[%d]", i)), nil)
-	return nil
 }
 
 // insideRoot gives a path of the host as one of the container, where it is below root.path:
@@ -363,7 +351,7 @@ func (c *compiler) mayShowRoot(source string) bool {
 }
 
 // treesFirst has trees of recursive binds that may show the container's root opened before it is attached. The others are opened in their turn: since Linux 6.8
-// mountinfo lists mounts in the order in which they came to be, which is to be that of config.json (but for file systems that [compiler.newTree] makes). What mounts before have put into the root is looked up there, in its turn. A tree
+// mountinfo lists mounts in the order in which they came to be, which is to be that of config.json (but for what shows a namespace that is joined first). What mounts before have put into the root is looked up there, in its turn. A tree
 // takes the register that its source was opened to; of those that take one of their own, where the root is built in its own place, the last are opened in their turn where there are too few.
 func (c *compiler) treesFirst() error {
 	var steps []Step

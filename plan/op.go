@@ -28,7 +28,7 @@ func Ops() []Op {
 		&WriteIDMap{}, &HelperIDMap{}, &DenySetgroups{}, &Setgroups{}, &Setresgid{}, &Setresuid{},
 		&DropBounding{}, &Capset{}, &Ambient{}, &KeepCaps{}, &NoNewPrivs{}, &Seccomp{}, &Undumpable{},
 		&Propagation{}, &OpenTree{}, &IDMapTree{}, &OpenHost{}, &OpenSource{}, &OpenOwnSource{}, &BorrowMount{}, &AttachRoot{}, &Scratch{}, &Overlay{}, &LayerDir{}, &Whiteout{}, &PublicLayer{}, &ImageRoot{}, &MountFUSE{}, &AttachFUSE{}, &ServeRoot{}, &MountIndex{}, &Unmount{}, &EmptyRoot{}, &EmptyDir{}, &Mount{}, &Bind{}, &Mask{}, &ReadonlyPath{},
-		&NewMount{}, &Device{}, &Symlink{}, &Mtab{}, &Dockerenv{}, &Workdir{}, &Remount{}, &PivotRoot{}, &LeaveChroot{}, &OpenProc{}, &Terminal{}, &Console{}, &OwnStreams{}, &OwnNull{},
+		&NewMount{}, &OpenFS{}, &Device{}, &Symlink{}, &Mtab{}, &Dockerenv{}, &Workdir{}, &Remount{}, &PivotRoot{}, &LeaveChroot{}, &OpenProc{}, &Terminal{}, &Console{}, &OwnStreams{}, &OwnNull{},
 		&OpenSelf{}, &OpenNull{}, &LoopbackUp{}, &Keyring{},
 		&Hostname{}, &Domainname{}, &Sysctl{}, &Rlimit{}, &Umask{}, &OOMScoreAdj{}, &Chdir{}, &TryChdir{}, &LateChdir{}, &Personality{},
 		&Setsid{}, &DieWithParent{}, &DefaultSignals{}, &Sigmask{}, &CloseFDs{}, &Stub{}, &FindProgram{}, &OpenPts{}, &Exec{}, &Sync{}, &MakeCgroup{}, &OpenCgroup{}, &JoinCgroup{}, &LimitCgroup{}, &DeviceRules{}, &DelegateCgroup{}, &RemoveCgroup{}, &RegisterBinfmt{}, &EnterCgroup{},

@@ -123,6 +123,12 @@ func (a *Asm) newFS(kind, source string, options []string, attrs uint64, out Reg
 // newFSMode is newFS with an option mode that a row before wrote, and an option pidns.
 func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, pids Reg, attrs uint64, out Reg) {
 	fs := a.tmp()
+	a.openFS(kind, source, options, mode, pids, fs)
+	a.call(abi.CallFsmount, fd(fs), num(abi.FsmountCloexec), num(attrs)).into(out)
+}
+
+// openFS makes a new file system that is no mount yet.
+func (a *Asm) openFS(kind, source string, options []string, mode *Mem, pids, fs Reg) {
 	a.call(abi.CallFsopen, a.str(kind), num(abi.FsopenCloexec)).into(fs)
 	if source != "" {
 		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetString), a.str("source"), a.str(source), num(0))
@@ -145,7 +151,6 @@ func (a *Asm) newFSMode(kind, source string, options []string, mode *Mem, pids R
 		a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigSetFD), a.str("pidns"), num(0), fd(pids))
 	}
 	a.call(abi.CallFsconfig, fd(fs), num(abi.FsconfigCmdCreate), num(0), num(0), num(0))
-	a.call(abi.CallFsmount, fd(fs), num(abi.FsmountCloexec), num(attrs)).into(out)
 }
 
 // longestOption is what fsconfig(2) takes of a string, which mount(2) had a page for.
@@ -197,6 +202,7 @@ type Mount struct {
 	Inherit bool   // a tmpfs that has the mode of the directory that it covers, where one is there
 	Label   string // of SELinux, that its root has, where the file system takes no option for that
 	PIDNS   Reg    // a procfs is of this pid namespace, and not of the one that this process is in
+	FS      Reg    // the file system, where an [OpenFS] has made it
 }
 
 // Name implements [Op].
@@ -204,8 +210,10 @@ func (*Mount) Name() string { return "mount" }
 
 // String implements [Op].
 func (m *Mount) String() string {
-	s := fmt.Sprintf("mount %s on %s", m.Type, m.Dest)
-	opts := append([]string(nil), m.Options...)
+	s, opts := fmt.Sprintf("mount %s on %s", m.Type, m.Dest), append([]string(nil), m.Options...)
+	if m.FS != RegNone {
+		s, opts = fmt.Sprintf("mount %s %s on %s", m.FS, m.Type, m.Dest), nil
+	}
 	if m.Inherit {
 		opts = append(opts, "mode as below")
 	}
@@ -247,7 +255,12 @@ func (m *Mount) lower(a *Asm) {
 	if out == RegNone {
 		out = a.tmp()
 	}
-	a.newFSMode(m.Type, m.Source, m.Options, mode, m.PIDNS, m.Attrs.Set, out)
+	if m.FS != RegNone {
+		a.call(abi.CallFsmount, fd(m.FS), num(abi.FsmountCloexec), num(m.Attrs.Set)).into(out)
+		a.close(m.FS) // a limit of open files may come before the end
+	} else {
+		a.newFSMode(m.Type, m.Source, m.Options, mode, m.PIDNS, m.Attrs.Set, out)
+	}
 	// fsmount sets exactly m.Attrs.Set: nothing is left to clear, and clearing the
 	// field of access times alone would undo noatime and strictatime.
 	a.setattr(out, Attrs{RecSet: m.Attrs.RecSet, RecClear: m.Attrs.RecClear})
@@ -446,6 +459,24 @@ func (r *ReadonlyPath) lower(a *Asm) {
 	a.attach(cover, to)
 	a.skipAccept(missing)
 }
+
+// OpenFS makes a new file system, for a [Mount] later: fsopen(2). What it is made of on the host is looked up now.
+type OpenFS struct {
+	Type    string
+	Source  string
+	Options []string
+	Out     Reg
+}
+
+// Name implements [Op].
+func (*OpenFS) Name() string { return "fsopen" }
+
+// String implements [Op].
+func (o *OpenFS) String() string {
+	return words("fsopen", o.Type, strings.Join(o.Options, ","), "=", o.Out.String())
+}
+
+func (o *OpenFS) lower(a *Asm) { a.openFS(o.Type, o.Source, o.Options, nil, RegNone, o.Out) }
 
 // NewMount makes a detached mount of a new file system, for a later step to
 // attach: fsopen(2), fsmount(2). On the runtime's side it belongs to the host's

@@ -225,7 +225,16 @@ func (o *OpenSource) String() string {
 
 func (o *OpenSource) lower(a *Asm) {
 	o.open(a, func(flags uint64, out Reg) {
-		a.lookupAsIs(RegHost, cmp.Or(strings.TrimLeft(o.Path, "/"), "."), flags, out)
+		p := cmp.Or(strings.TrimLeft(o.Path, "/"), ".")
+		if o.Below != "" || o.Link {
+			a.lookupAsIs(RegHost, p, flags, out)
+			return
+		}
+		// With O_PATH an automount is triggered by who asks for a directory alone.
+		a.lookupAsIs(RegHost, p, flags|a.o.Directory, out).accept(abi.ENOTDIR)
+		first := a.here() - 1
+		a.lookupAsIs(RegHost, p, flags, out)
+		a.skipOK(first)
 	})
 }
 
@@ -257,7 +266,16 @@ func (o *OpenOwnSource) lower(a *Asm) {
 			a.call(abi.CallOpenat2, cwd(), a.str(path.Clean(o.Path)), a.openHow(flags, abi.ResolveNoSymlinks), num(24)).into(out)
 			return
 		}
-		a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(flags), num(0)).into(out)
+		if o.Below != "" {
+			a.call(abi.CallOpenat, cwd(), a.str(o.Path), num(flags), num(0)).into(out)
+			return
+		}
+		// As O_PATH, but for an automount, which this triggers.
+		how := uint64(abi.OpenTreeCloexec)
+		if o.Link {
+			how |= abi.AtSymlinkNofollow
+		}
+		a.call(abi.CallOpenTree, cwd(), a.str(o.Path), num(how)).into(out)
 	})
 }
 

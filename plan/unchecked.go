@@ -24,7 +24,7 @@ func unchecked(op Op) string {
 	switch op.(type) {
 	case *Clone, *Fork, *Init:
 		return "the process that is looked at came of it"
-	case *OpenNamespace, *OpenSocketNamespace, *OpenFD, *OpenRoot, *OpenSelf, *OpenNull, *OpenProc, *OpenPts, *OpenHost, *OpenSource, *OpenOwnSource:
+	case *OpenNamespace, *OpenSocketNamespace, *OpenFD, *OpenRoot, *OpenSelf, *OpenNull, *OpenProc, *OpenPts, *OpenHost, *OpenSource, *OpenOwnSource, *OpenFS:
 		return "a descriptor that is closed by now"
 	case *OpenTree, *IDMapTree, *BorrowMount, *NewMount, *NewUserNamespace, *KeepNamespace:
 		return "it shows where it is mounted"

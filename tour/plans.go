@@ -80,7 +80,7 @@ const (
 func subject(op plan.Op) int {
 	switch op.(type) {
 	case *plan.Propagation, *plan.OpenTree, *plan.IDMapTree, *plan.OpenHost, *plan.OpenSource, *plan.OpenOwnSource, *plan.BorrowMount, *plan.AttachRoot, *plan.Scratch, *plan.Overlay, *plan.ImageRoot, *plan.MountFUSE, *plan.AttachFUSE, *plan.ServeRoot, *plan.MountIndex, *plan.Unmount, *plan.LayerDir, *plan.Whiteout, *plan.PublicLayer, *plan.EmptyRoot, *plan.EmptyDir,
-		*plan.Mount, *plan.NewMount, *plan.Bind, *plan.Mask, *plan.ReadonlyPath, *plan.Device, *plan.Symlink, *plan.Mtab, *plan.Dockerenv, *plan.Workdir,
+		*plan.Mount, *plan.NewMount, *plan.OpenFS, *plan.Bind, *plan.Mask, *plan.ReadonlyPath, *plan.Device, *plan.Symlink, *plan.Mtab, *plan.Dockerenv, *plan.Workdir,
 		*plan.CopyUp, *plan.HookBundle, *plan.WriteConfig, *plan.NewUserNamespace, *plan.Remount, *plan.OpenRoot, *plan.Chroot, *plan.LeaveChroot, *plan.PivotRoot:
 		return fileSystems
 	case *plan.WriteIDMap, *plan.HelperIDMap, *plan.DenySetgroups, *plan.Setgroups, *plan.Setresgid, *plan.Setresuid, *plan.OwnStreams, *plan.OwnNull,
