@@ -643,12 +643,21 @@ func TestCopyHostile(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	canary := hostile.NewCanary(t)
-	id := started(t, e, idle(root)).ID
+	c := started(t, e, idle(root))
+	copyHostile(t, e, c.ID, root, "/tmp/", canary)
+	// By a child, as where a file system may not answer.
+	_, end := silent(t, strconv.Itoa(c.PID))
+	defer end()
+	copyHostile(t, e, c.ID, root, "/tmp/child-", canary)
+}
+
+func copyHostile(t *testing.T, e *Engine, id, root, in string, canary *hostile.Canary) {
+	t.Helper()
 	for _, a := range hostile.Archives(canary.Dir) {
 		if a.Big {
 			continue
 		}
-		dir := "/tmp/" + a.Name
+		dir := in + a.Name
 		if err := os.Mkdir(root+dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -690,7 +699,7 @@ func TestCopyCancelled(t *testing.T) {
 
 // slow gives time to pass before what is written is taken.
 type slow struct {
-	bytes.Buffer
+	text bytes.Buffer // whose ReadFrom is not this one's
 	once func()
 }
 
@@ -699,7 +708,7 @@ func (s *slow) Write(p []byte) (int, error) {
 		s.once()
 		s.once = nil
 	}
-	return s.Buffer.Write(p)
+	return s.text.Write(p)
 }
 
 // TestCopyOfRestarting: files of a container that its policy starts again and again are copied both ways between two runs; the next one waits for that, and comes.
@@ -729,7 +738,7 @@ func TestCopyOfRestarting(t *testing.T) {
 				t.Fatal(err)
 			}
 			if between {
-				return out.String()
+				return out.text.String()
 			}
 		}
 	}
@@ -769,19 +778,15 @@ func TestCopyOfRestarting(t *testing.T) {
 	}
 }
 
-// A copy out of a file system that does not answer ends by a signal: who waits for a program that has begun with the answer the kernel lets not end, and so that is not the command.
-func TestCopyOfNoAnswer(t *testing.T) {
-	nstest.Root(t)
+// silent mounts a file system at a container's /srv that answers nothing; end has whoever waits go on.
+func silent(t *testing.T, pid string) (server int, end func()) {
+	t.Helper()
 	nstest.FUSE(t)
-	output(t, kakuri(t, "run", "-d", "--name", "asks", "--userns", "host", "--rootfs", nstest.RootFS(t), "sleep", "1000"))
-	defer func() { output(t, kakuri(t, "rm", "-f", "asks")) }()
-	pid := strings.TrimSpace(output(t, kakuri(t, "inspect", "-f", "{{.State.Pid}}", "asks")))
 	server, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	end := sync.OnceFunc(func() { unix.Close(server) }) // has whoever waits go on
-	defer end()
+	end = sync.OnceFunc(func() { unix.Close(server) })
 	ns, err := os.Open("/proc/" + pid + "/ns/mnt")
 	if err != nil {
 		t.Fatal(err)
@@ -793,8 +798,20 @@ func TestCopyOfNoAnswer(t *testing.T) {
 		}
 	})
 	if err != nil {
+		end()
 		t.Fatal(err)
 	}
+	return server, end
+}
+
+// A copy out of a file system that does not answer, or into it, ends by a signal: who waits for a program that has begun with the answer the kernel lets not end, and so that is not the command.
+func TestCopyOfNoAnswer(t *testing.T) {
+	nstest.Root(t)
+	output(t, kakuri(t, "run", "-d", "--name", "asks", "--userns", "host", "--rootfs", nstest.RootFS(t), "sleep", "1000"))
+	defer func() { output(t, kakuri(t, "rm", "-f", "asks")) }()
+	pid := strings.TrimSpace(output(t, kakuri(t, "inspect", "-f", "{{.State.Pid}}", "asks")))
+	server, end := silent(t, pid)
+	defer end()
 	order := binary.LittleEndian
 	// asked reads a question, of which the number is told. What wants no answer is none: that a question is not asked any more, and what the kernel has forgotten.
 	asked := func() (id []byte) {
@@ -822,8 +839,13 @@ func TestCopyOfNoAnswer(t *testing.T) {
 	if _, err := unix.Write(server, init); err != nil {
 		t.Fatal(err)
 	}
-	for _, sig := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
-		x := kakuri(t, "cp", "asks:/srv", nstest.Dir(t))
+	out := nstest.Dir(t)
+	for _, test := range []struct {
+		sig  syscall.Signal
+		args []string
+	}{{unix.SIGINT, []string{"asks:/srv", out}}, {unix.SIGTERM, []string{"asks:/srv", out}}, {unix.SIGTERM, []string{"-", "asks:/srv"}}} {
+		sig := test.sig
+		x := kakuri(t, append([]string{"cp"}, test.args...)...)
 		if err := x.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -844,7 +866,6 @@ func TestCopyOfNoAnswer(t *testing.T) {
 		}
 	}
 	// Other files of the container are copied, and what fails is told as always.
-	out := nstest.Dir(t)
 	output(t, kakuri(t, "cp", "/proc/version", "asks:/tmp/new"))
 	output(t, kakuri(t, "cp", "asks:/tmp/new", out))
 	if !exists(out + "/new") {

@@ -21,7 +21,8 @@ import (
 
 // What is done to files of a container or a volume is a job. An ordinary user whose containers have more ids than the user's own
 // may not open, make and remove files of those; then the job is done by this program once more, as root of a user namespace that
-// has the container's ids. It gets the container's root directory as a descriptor, and never enters the container.
+// has the container's ids. It gets the container's root directory as a descriptor, and never enters the container. Where a file system may not answer (see
+// [View.Running]), the job is done by a child that has no namespace of its own, and the container's ids from this process.
 type job struct {
 	Op                         string
 	Name                       string // the container's
@@ -51,7 +52,7 @@ const (
 	jobRemove = "remove" // the directory Path
 )
 
-// childName is what the program is called as in such a namespace.
+// childName is what the program is called as for a job, in such a namespace or in none.
 const childName = "kakuri-files"
 
 // Child does the job of a process that has been started for one. The main function of a program that opens views calls it before all else, and ends with
@@ -70,7 +71,7 @@ func Child() (done bool, code int) {
 		if j.ofContainer() {
 			v.root = os.NewFile(uintptr(j.Root), "/")
 		}
-		err = j.run(context.Background(), v, os.Stdin, os.Stdout)
+		err = j.run(context.Background(), v, &fed{from: os.Stdin}, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -146,6 +147,7 @@ func enter(ctx context.Context, ids storage.IDs, j job, in io.Reader, out io.Wri
 		return err
 	}
 	var stdin *os.File
+	failed := make(chan error, 1) // why not all of in could be read
 	if in != nil {
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -153,13 +155,23 @@ func enter(ctx context.Context, ids storage.IDs, j job, in io.Reader, out io.Wri
 		}
 		defer r.Close()
 		go func() { // it ends when the child does, which has the other side
-			io.Copy(w, in)
+			if err := feed(ctx, w, in); err != nil {
+				failed <- err
+			}
 			w.Close()
 		}()
 		stdin = r
 	}
 	helper := storage.Helper{Name: childName, Arg: string(text), IDs: ids, Others: others, In: stdin, Out: out}
-	return childError(j, helper.Run(ctx))
+	err = childError(j, helper.Run(ctx))
+	select {
+	case why := <-failed:
+		if err != nil && strings.HasSuffix(err.Error(), why.Error()) {
+			err = fmt.Errorf("%s%w", strings.TrimSuffix(err.Error(), why.Error()), why)
+		}
+	default:
+	}
+	return err
 }
 
 // childError gives errors that callers tell apart their types again.

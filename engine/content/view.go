@@ -84,31 +84,14 @@ func Open(pid int, name string, facts plan.Facts) (*View, error) {
 
 // Running says that the process is the container's own, which may have mounted anything meanwhile: a copy that waits for a file system's answer can be ended then.
 func (v *View) Running() {
-	proc, err := unix.Open("/proc/"+strconv.Itoa(v.pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return
-	}
-	defer unix.Close(proc)
-	v.remote = v.served || asksOthers(proc)
+	mounts, err := namespace.ReadMounts(nil, v.pid)
+	v.remote = v.served || err == nil && slices.ContainsFunc(mounts, asksOthers)
 }
 
-// asksOthers reports whether a process, of which that is the directory in /proc, has a file system whose files a program or another machine has.
-func asksOthers(proc int) bool {
-	fd, err := unix.Openat(proc, "mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	f := os.NewFile(uintptr(fd), "mountinfo")
-	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil {
-		return false
-	}
-	mounts, err := namespace.ParseMounts(data)
-	return err == nil && slices.ContainsFunc(mounts, func(m namespace.Mount) bool {
-		kind, _, _ := strings.Cut(m.Type, ".")
-		return slices.Contains([]string{"fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs"}, kind)
-	})
+// asksOthers reports whether a program or another machine has the files of what is mounted.
+func asksOthers(m namespace.Mount) bool {
+	kind, _, _ := strings.Cut(m.Type, ".")
+	return slices.Contains([]string{"fuse", "fuseblk", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs"}, kind)
 }
 
 // Close closes it.
@@ -166,11 +149,11 @@ func (v *View) Export(ctx context.Context, w io.Writer) error {
 func (v *View) do(ctx context.Context, j job, in io.Reader, out io.Writer) error {
 	j.Name, j.Passing = v.name, v.passing
 	if os.Geteuid() == 0 || mapped(v.uid) <= 1 && mapped(v.gid) <= 1 && !v.served {
-		if !v.remote || in != nil {
+		if !v.remote {
 			return j.run(ctx, v, in, out)
 		}
 		// A thread that waits for an answer takes this process's signals, and heeds none; and where a program has begun with one, the kernel does not let who waits for it
-		// end: Ctrl-C would do nothing. So a child waits, which is killed when this process ends.
+		// end: Ctrl-C would do nothing. So a child waits, which is killed when this process ends, and what is copied into the container is read here.
 		j.UIDs, j.GIDs = v.uid, v.gid
 		return enter(ctx, storage.IDs{Facts: v.facts}, j, in, out, v.root)
 	}
