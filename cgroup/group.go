@@ -100,7 +100,8 @@ func (o Options) spares(n *node) bool {
 	return o.Rootless && (o.Path == "" || n.h.Version == limits.V2 && !n.alone)
 }
 
-// Refuses reports whether the caller has no right to make the cgroup in one of the hierarchies.
+// Refuses reports whether the caller has no right to make the cgroup in one of the hierarchies. That may be the one of version 2 beside those of version 1 alone, without which [Host.Group]
+// names the cgroup all the same for who is Rootless.
 func (h *Host) Refuses(o Options) (bool, error) {
 	g, err := h.Group(o)
 	if err != nil {

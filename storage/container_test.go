@@ -148,7 +148,7 @@ func boxes(t *testing.T, test func(t *testing.T, s *Store, userns bool)) {
 	})
 }
 
-// tmpfsKeepsMarks reports whether a tmpfs takes attributes of users.
+// tmpfsKeepsMarks reports whether a tmpfs takes extended attributes user.*.
 func tmpfsKeepsMarks(t testing.TB) bool {
 	dir := nstest.Dir(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {

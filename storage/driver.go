@@ -53,7 +53,7 @@ func (s *Store) chooseRootless() (name, why string) {
 		return driverDirs, may
 	}
 	if s.keepsNoAttributes() { // and what the kernel says of that is EIO
-		err = errors.New("their file system keeps no attributes of users (tmpfs does since Linux 6.6): have the data on another one, where XDG_DATA_HOME says")
+		err = errors.New("their file system keeps no extended attributes user.* (tmpfs does since Linux 6.6): have the data on another one, where XDG_DATA_HOME says")
 	}
 	why = fmt.Sprintf("%s, and the kernel lays no directories of %s over each other for one: %v", may, s.o.Data, err)
 	if s.fuse, err = s.findFuse(); err != nil {
@@ -65,7 +65,7 @@ func (s *Store) chooseRootless() (name, why string) {
 	return driverFuse, why
 }
 
-// keepsNoAttributes reports whether the data's file system has none of the attributes that the overlay of an ordinary user marks with what was removed: user.overlay.opaque.
+// keepsNoAttributes reports whether the data's file system has none of the extended attributes user.* (xattr(7)), by which the overlay of an ordinary user marks what was removed: user.overlay.opaque.
 func (s *Store) keepsNoAttributes() bool {
 	const name = "user.kakuri"
 	err := unix.Setxattr(s.path(dirsDir), name, []byte("x"), 0)

@@ -69,7 +69,7 @@ func lookup(name string) (*Account, error) {
 func (a *Account) RuntimeDir() string { return fmt.Sprintf("/run/user/%d", a.UID) }
 
 // OnDisk returns the account with its data in the tests' /tmp, in place of its runtime directory: a tmpfs, on which the kernel lays no directories over each other for a user
-// before Linux 6.6.
+// before Linux 6.6. The tests' /tmp is one, too, but in guests and elsewhere where KAKURI_TEST_TMP names a directory of a disk.
 func (a *Account) OnDisk(t testing.TB) *Account {
 	t.Helper()
 	b := *a
