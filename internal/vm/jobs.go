@@ -12,8 +12,10 @@ type job struct {
 	Name string
 	Dir  string
 	Argv []string
-	// Suite says that its lines are those of conformance/run.
+	// Suite says that its lines are those of conformance/run, which tell of cases.
 	Suite bool `json:",omitempty"`
+	// Shown says that its lines are all printed, and tell of nothing to count.
+	Shown bool `json:",omitempty"`
 	// Tests says that it is the test binary of a package, and what of it is run.
 	Tests *tests `json:",omitempty"`
 }
@@ -204,5 +206,5 @@ func suiteJob(o options) job {
 
 // scriptJob runs a script, whose lines are shown.
 func scriptJob() job {
-	return job{Name: "script", Dir: "/var/tmp", Argv: []string{"env", "PATH=/" + workDir + "/vm/bin:" + guestPath, "bash", "/" + workDir + "/" + scriptFile}, Suite: true}
+	return job{Name: "script", Dir: "/var/tmp", Argv: []string{"env", "PATH=/" + workDir + "/vm/bin:" + guestPath, "bash", "/" + workDir + "/" + scriptFile}, Shown: true}
 }

@@ -128,6 +128,9 @@ func flags() (options, error) {
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
+	if err := o.together(); err != nil {
+		return o, err
+	}
 	if o.Power == "" && (o.Quick || o.Suite != "" || o.Script != "" || o.Run != "" || o.SELinux || len(o.Pkgs) > 0) {
 		o.Power = never
 	}
@@ -143,6 +146,19 @@ func flags() (options, error) {
 	}
 	// The tools of system administration are not in every user's path.
 	return o, os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+}
+
+// together reports what would do nothing beside other flags, or without them.
+func (o options) together() error {
+	switch {
+	case o.User != "" && o.User != "none" && o.User != "idmap":
+		return fmt.Errorf("-rootless %s: it is none or idmap", o.User)
+	case o.User != "" && (!o.Systemd || o.Suite == ""):
+		return fmt.Errorf("-rootless %s: it goes with -systemd and -suite", o.User)
+	case o.Script != "" && o.Suite != "":
+		return errors.New("-script and -suite: a guest runs one of them")
+	}
+	return nil
 }
 
 // host is the program's part outside of guests.

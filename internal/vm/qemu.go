@@ -309,9 +309,9 @@ func (v *verdict) add(w verdict, stood bool) {
 // another printed.
 func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 	var v verdict
-	ended, suites := map[string]bool{}, map[string]bool{}
+	ended, kinds := map[string]bool{}, map[string]job{}
 	for _, j := range jobs {
-		suites[j.Name] = j.Suite
+		kinds[j.Name] = j
 	}
 	printed := map[string][]string{}
 	done := false
@@ -335,9 +335,12 @@ func judge(events io.Reader, jobs []job, out io.Writer) verdict {
 		case e.Exit != nil:
 			ended[e.Job] = true
 			v.ended++
-			if suites[e.Job] {
+			switch j := kinds[e.Job]; {
+			case j.Suite:
 				v.endSuite(e, printed[e.Job], out)
-			} else {
+			case j.Shown:
+				v.endShown(e, printed[e.Job], out)
+			default:
 				v.end(e, printed[e.Job], out)
 			}
 			delete(printed, e.Job)
@@ -443,6 +446,16 @@ func (v *verdict) endSuite(e event, lines []string, out io.Writer) {
 	v.failed += failed
 	if failed > 0 || *e.Exit != 0 {
 		v.faults = append(v.faults, fmt.Sprintf("%s: exit status %d, %d cases failed", e.Job, *e.Exit, failed))
+	}
+}
+
+// endShown prints all lines of a job whose exit status alone counts.
+func (v *verdict) endShown(e event, lines []string, out io.Writer) {
+	for _, l := range lines {
+		fmt.Fprintln(out, l)
+	}
+	if *e.Exit != 0 {
+		v.faults = append(v.faults, fmt.Sprintf("%s: exit status %d", e.Job, *e.Exit))
 	}
 }
 

@@ -16,12 +16,17 @@ const rootSuite = "bookworm"
 
 // rootPackages are in the root, with all that they depend on: what the tests compare
 // with, systemd for guests that have it as their first process, and what apt takes for granted.
-func rootPackages() []string {
-	return []string{
+// Python is what crun's suite alone is written in.
+func rootPackages(o options) []string {
+	packages := []string{
 		"apparmor", "base-files", "base-passwd", "bash", "bats", "bsdextrautils", "bsdutils", "busybox-static", "bzip2", "coreutils", "criu", "dash", "dbus-user-session", "debianutils", "diffutils",
 		"e2fsprogs", "findutils", "fuse-overlayfs", "gawk", "grep", "gzip", "hostname", "iproute2", "iptables", "iputils-ping", "jq", "kmod", "libc-bin", "libpam-systemd", "login", "mawk", "mount",
-		"ncurses-base", "ncurses-bin", "nftables", "passt", "passwd", "procps", "psmisc", "python3", "secilc", "sed", "strace", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux", "util-linux-extra", "xz-utils",
+		"ncurses-base", "ncurses-bin", "nftables", "passt", "passwd", "procps", "psmisc", "secilc", "sed", "strace", "systemd", "systemd-sysv", "tar", "uidmap", "util-linux", "util-linux-extra", "xz-utils",
 	}
+	if o.Suite != "" && suiteOf(o.Suite) == "crun" {
+		packages = append(packages, "python3")
+	}
+	return packages
 }
 
 // The account for what runs without root has the name, and its ids the place, that
@@ -65,7 +70,7 @@ const (
 // rootImage makes the guest's root where the cache has none that is made like this,
 // and gives the image's path.
 func rootImage(o options) (string, error) {
-	recipe := sha256.Sum256(fmt.Append(nil, rootSuite, rootPackages(), rootDirs(), rootFiles(), morePasswd, moreGroup, shadowed))
+	recipe := sha256.Sum256(fmt.Append(nil, rootSuite, rootPackages(o), rootDirs(), rootFiles(), morePasswd, moreGroup, shadowed))
 	dir := filepath.Join(o.Cache, fmt.Sprintf("root-%s-%x", o.Arch, recipe[:4]))
 	image := filepath.Join(dir, "root.img")
 	return image, fresh(dir, o.Update, func(dir string) error {
@@ -74,7 +79,7 @@ func rootImage(o options) (string, error) {
 		if err != nil {
 			return err
 		}
-		debs, err := a.gather(rootPackages()...)
+		debs, err := a.gather(rootPackages(o)...)
 		if err != nil {
 			return err
 		}

@@ -437,6 +437,63 @@ func TestSuite(t *testing.T) {
 	}
 }
 
+// TestScript: what a script prints is shown, and is no case whatever it is like; how it ends counts.
+func TestScript(t *testing.T) {
+	j := scriptJob()
+	for exit, faults := range [][]string{nil, {"script: exit status 1"}} {
+		var in, out bytes.Buffer
+		to := json.NewEncoder(&in)
+		for _, l := range []string{"a\tok\t", "b\tFAIL", "--- FAIL: c (0s)"} {
+			to.Encode(event{Job: j.Name, Line: l})
+		}
+		to.Encode(event{Job: j.Name, Exit: &exit})
+		to.Encode(event{Done: true})
+		got := judge(&in, []job{j}, &out)
+		got.ended, got.failures = 0, 0
+		if want := (verdict{faults: faults}); fmt.Sprint(got) != fmt.Sprint(want) || out.String() != "a\tok\t\nb\tFAIL\n--- FAIL: c (0s)\n" {
+			t.Errorf("%v, want %v; printed\n%s", got, want, out.String())
+		}
+	}
+}
+
+// TestFlags: what does nothing together is refused.
+func TestFlags(t *testing.T) {
+	checkout := t.TempDir()
+	for _, test := range []struct {
+		o    options
+		good bool
+	}{
+		{options{}, true},
+		{options{Script: "x"}, true},
+		{options{Suite: checkout, Systemd: true, User: "none"}, true},
+		{options{Suite: checkout, Systemd: true, User: "idmap"}, true},
+		{options{Suite: checkout, Systemd: true, User: "cgroup"}, false},
+		{options{Suite: checkout, User: "idmap"}, false},
+		{options{Systemd: true, User: "idmap"}, false},
+		{options{Suite: checkout, Script: "x"}, false},
+	} {
+		if err := test.o.together(); (err == nil) != test.good {
+			t.Errorf("%+v: %v", test.o, err)
+		}
+	}
+}
+
+// TestRootOfSuite: what one suite alone wants is not in the root of the others.
+func TestRootOfSuite(t *testing.T) {
+	crun := t.TempDir()
+	if err := errors.Join(os.Mkdir(crun+"/tests", 0o755), os.WriteFile(crun+"/tests/tests_utils.py", nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		suite string
+		want  bool
+	}{{"", false}, {t.TempDir(), false}, {crun, true}} {
+		if got := slices.Contains(rootPackages(options{Suite: test.suite}), "python3"); got != test.want {
+			t.Errorf("%q: python3 %v", test.suite, got)
+		}
+	}
+}
+
 // TestAgain: one or two tests that failed are run by themselves, where they are all that was wrong.
 func TestAgain(t *testing.T) {
 	const timedOut = "panic: test timed out after 5m0s\n\trunning tests:\n\t\tTestA (4m0s)\n\t\tTestA/b (4m0s)\n\t\tTestB (4m0s)\n\ngoroutine 1 [running]:\n"

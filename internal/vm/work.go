@@ -22,7 +22,7 @@ const (
 	jobsFile   = "vm/jobs.json"
 	suiteDir   = "vm/suite"
 	peerFile   = "vm/peer/runtime" // what -runtime names
-	scriptFile = "vm/peer/script"  // what -script names
+	scriptFile = "vm/script"       // what -script names
 	guestName  = "vm-jobs"         // the name under which this program runs the jobs
 )
 
