@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -44,7 +46,8 @@ func DetectCompression(head []byte) Compression {
 }
 
 // Decompress undoes the compression of a stream, if it has one. What comes out is held to
-// l.Ratio; its error is a [*LimitError]. Closing it gives memory back, and does not close r.
+// l.Ratio; its error is a [*LimitError]. Closing it gives memory back, be it while somebody
+// reads it, and does not close r.
 func Decompress(r io.Reader, l Limits) (io.ReadCloser, Compression, error) {
 	l = l.or()
 	in := &counter{r: r}
@@ -90,9 +93,16 @@ type decompressed struct {
 	out  int64
 	kind Compression
 	l    Limits
+
+	mu              sync.Mutex
+	reading, closed bool
 }
 
 func (d *decompressed) Read(p []byte) (int, error) {
+	if !d.begin() {
+		return 0, fs.ErrClosed
+	}
+	defer d.end()
 	n, err := d.r.Read(p)
 	d.out += int64(n)
 	if d.kind == None {
@@ -107,7 +117,28 @@ func (d *decompressed) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// begin reports whether there is anything to read from. What is read is closed by end at the earliest.
+func (d *decompressed) begin() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reading = !d.closed
+	return d.reading
+}
+
+func (d *decompressed) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.reading = false; d.closed {
+		d.done()
+	}
+}
+
 func (d *decompressed) Close() error {
-	d.done()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed && !d.reading {
+		d.done()
+	}
+	d.closed = true
 	return nil
 }
