@@ -95,7 +95,9 @@ func (e *Engine) openView(c *Container) (*content.View, error) {
 		v.Close()
 		return nil, os.ErrNotExist
 	}
-	v.Running()
+	if childIsCalled {
+		v.Running() // another program would begin anew in the place of a child
+	}
 	return v, nil
 }
 

@@ -888,6 +888,51 @@ func mountCases() []opCase {
 				t.Errorf("%q", res.out)
 			}
 		}},
+		{"fsopen", func(t testing.TB) []plan.Step {
+			return []plan.Step{
+				clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}),
+				in(&plan.OpenFS{Type: "tmpfs", Options: []string{"mode=0711"}, Out: free}), in(&plan.AttachRoot{Path: nstest.RootFS(t)}),
+				in(&plan.Mount{Type: "tmpfs", Dest: "/data", Attrs: plan.Attrs{Set: abi.MountAttrRdonly}, FS: free}), in(&plan.PivotRoot{}), sh("stat -c %a /data; touch /data/x 2>/dev/null || echo read-only"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "711\nread-only\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
+		{"open own source", func(t testing.TB) []plan.Step {
+			dir := nstest.Dir(t)
+			if err := errors.Join(os.WriteFile(dir+"/mark", []byte("of the host\n"), 0o644), os.Symlink(strings.Repeat("../", strings.Count(dir, "/")+1)+dir[1:]+"/mark", dir+"/link")); err != nil {
+				t.Fatal(err)
+			}
+			return []plan.Step{
+				clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}),
+				in(&plan.OpenOwnSource{OpenSource: plan.OpenSource{Path: dir + "/link", Out: free}}), in(&plan.AttachRoot{Path: nstest.RootFS(t)}),
+				in(&plan.Bind{From: free, Source: dir + "/link", Dest: "/mark"}), in(&plan.PivotRoot{}), sh("cat /mark"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "of the host\n" {
+				t.Errorf("%q", res.out)
+			}
+			// With the root attached by then no link is followed.
+			source := steps[2].Op.(*plan.OpenOwnSource)
+			source.Late = true
+			steps[2], steps[3] = steps[3], steps[2]
+			if _, err := launchSteps(t, launch.Options{}, steps...); !errors.Is(err, unix.ELOOP) {
+				t.Errorf("through a link: %v", err)
+			}
+		}},
+		{"hook bundle", func(t testing.TB) []plan.Step {
+			over := nstest.Dir(t)
+			return []plan.Step{
+				clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.Scratch{}), in(&plan.Overlay{Path: nstest.RootFS(t), Dest: "/"}),
+				in(&plan.HookBundle{Over: over, Root: over + "/a/b/rootfs", Scratch: true, Config: free}),
+				in(&plan.Bind{Source: over + "/a/b", Dest: "/mnt"}), in(&plan.PivotRoot{}), sh("ls /mnt; test -d /bin"),
+			}
+		}, func(t *testing.T, steps []plan.Step) {
+			if res := must(t, steps...); res.out != "config.json\nrootfs\n" {
+				t.Errorf("%q", res.out)
+			}
+		}},
 		{"device", rooted(func(string) []plan.Step {
 			return []plan.Step{
 				in(&plan.Umask{}),

@@ -75,7 +75,7 @@ func TestNamespacesForbidden(t *testing.T) {
 // TestStubHint: who may execute nothing in memory is told by what, and that a directory would do.
 func TestStubHint(t *testing.T) {
 	got := hint(&Error{Step: plan.Step{Op: &plan.Stub{}}, Call: "memfd_create", Err: syscall.EACCES})
-	for _, want := range []string{"vm.memfd_noexec = 2", "$XDG_RUNTIME_DIR", "noexec"} {
+	for _, want := range []string{"vm.memfd_noexec is 2", "$XDG_RUNTIME_DIR", "noexec"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}

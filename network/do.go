@@ -36,7 +36,7 @@ func (d *Doer) Close() {
 }
 
 // Do does op, if it is one of networks, for the container whose first process is pid, 0 while there is none.
-func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err error) {
+func (d *Doer) Do(ctx context.Context, op plan.Op, pid int) (handled bool, err error) {
 	switch op := op.(type) {
 	case *plan.World:
 		return true, inWorld()
@@ -51,7 +51,7 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 	case *plan.MakeVeth:
 		return true, d.makeVeth(op, pid)
 	case *plan.MakeMacvlan:
-		return true, d.makeMacvlan(op, pid)
+		return true, d.makeMacvlan(ctx, op, pid)
 	case *plan.MakeIPvlan:
 		return true, d.makeIPvlan(op, pid)
 	case *plan.MoveNetDevice:
@@ -59,9 +59,9 @@ func (d *Doer) Do(_ context.Context, op plan.Op, pid int) (handled bool, err err
 	case *plan.DeviceSysctl:
 		return true, d.deviceSysctl(op, pid)
 	case *plan.LinkUp:
-		return true, d.linkUp(op, pid)
+		return true, d.linkUp(ctx, op, pid)
 	case *plan.AddAddress:
-		return true, d.addAddress(op, pid)
+		return true, d.addAddress(ctx, op, pid)
 	case *plan.Announce:
 		return true, d.announce(op, pid)
 	case *plan.AddRoute:

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -436,10 +437,17 @@ const leftBehind = 2 * time.Second
 
 // afterLastRun asks the kernel again while it refuses for the sake of another device, which may be that of the container's last run: it goes with the namespace of that, a moment after its
 // processes, and nobody can get at it any more to remove it before.
-func afterLastRun(refusal unix.Errno, ask func() error) (err error) {
-	for until := time.Now().Add(2 * leftBehind); ; time.Sleep(time.Millisecond) {
+func afterLastRun(ctx context.Context, refusal unix.Errno, ask func() error) (err error) {
+	const longest = 50 * time.Millisecond // each question takes the lock of all devices
+	until := time.Now().Add(2 * leftBehind)
+	for pause := time.Millisecond; ; pause = min(2*pause, longest) {
 		if err = ask(); !errors.Is(err, refusal) || time.Now().After(until) {
 			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
 		}
 	}
 }
@@ -545,13 +553,17 @@ func clash(in *inside, device, hostDevice string, err error) error {
 }
 
 // makeMacvlan makes the device in the namespace, on one of the host.
-func (d *Doer) makeMacvlan(op *plan.MakeMacvlan, pid int) error {
+func (d *Doer) makeMacvlan(ctx context.Context, op *plan.MakeMacvlan, pid int) error {
 	mode := uint32(1) << max(slices.Index([]string{"private", "vepa", "bridge", "passthru"}, op.Mode), 0)
 	x := share{"macvlan", op.Parent, op.Device, op.MTU, op.MAC, func(m netlink.Message) netlink.Message {
 		return m.AddUint32(macvlanMode, mode)
 	}}
 	if op.Mode == "passthru" { // there is one of these at most
-		return afterLastRun(unix.EINVAL, func() error { return d.makeShare(x, pid) })
+		err := afterLastRun(ctx, unix.EINVAL, func() error { return d.makeShare(x, pid) })
+		if errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%w: another container may have %s for itself: stop that one, or take a network of mode bridge", err, op.Parent)
+		}
+		return err
 	}
 	return d.makeShare(x, pid)
 }
@@ -625,13 +637,13 @@ func (d *Doer) both(pid int) (*inside, *netlink.Socket, error) {
 	return in, s, err
 }
 
-func (d *Doer) linkUp(op *plan.LinkUp, pid int) error {
+func (d *Doer) linkUp(ctx context.Context, op *plan.LinkUp, pid int) error {
 	in, err := d.enter(pid)
 	if err != nil {
 		return err
 	}
 	// Of two macvlans with the same MAC one can be up.
-	if err := afterLastRun(unix.EADDRINUSE, func() error { return in.s.One(upMessage(op.Device)) }); err != nil {
+	if err := afterLastRun(ctx, unix.EADDRINUSE, func() error { return in.s.One(upMessage(op.Device)) }); err != nil {
 		return fmt.Errorf("set device %s of the container up: %w", op.Device, hint(err, ""))
 	}
 	if cable, ok := in.cables[op.Device]; ok {
@@ -689,7 +701,7 @@ func family(a netip.Addr) byte {
 	return unix.AF_INET
 }
 
-func (d *Doer) addAddress(op *plan.AddAddress, pid int) error {
+func (d *Doer) addAddress(ctx context.Context, op *plan.AddAddress, pid int) error {
 	in, err := d.enter(pid)
 	if err != nil {
 		return err
@@ -699,7 +711,7 @@ func (d *Doer) addAddress(op *plan.AddAddress, pid int) error {
 		return err
 	}
 	// Of two ipvlans one can have an address.
-	if err = afterLastRun(unix.EADDRINUSE, func() error { return in.s.One(addrMessage(i, op.Addr)) }); err == nil {
+	if err = afterLastRun(ctx, unix.EADDRINUSE, func() error { return in.s.One(addrMessage(i, op.Addr)) }); err == nil {
 		return nil
 	}
 	switch {

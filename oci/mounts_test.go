@@ -228,12 +228,17 @@ func TestMountOrder(t *testing.T) {
 		dev := tmpfs("/dev")
 		dev.Options = []string{"mode=755", "ro"}
 		s.Mounts = append(s.Mounts, tmpfs("/run"), dev, bindMount(source, "/dev/mqueue"), tmpfs("/dev/shm"), bindMount(source, "/mnt"), tmpfs("/tmp"))
+		laid := ""
+		if !userNS { // of its parts the place is looked up before there is a root
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp/laid", Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + source + ":" + nstest.Dir(t)}})
+			laid = "/tmp/laid "
+		}
 		dir := bundle(t, s)
 		if userNS {
 			mapped(t, dir, s)
 			write(t, dir, s)
 		}
-		if out, stderr, code := run(t, dir); out != "/ /proc /run /dev /dev/mqueue /dev/shm /mnt /tmp 1:5 0\n755\n" || code != 0 {
+		if out, stderr, code := run(t, dir); out != "/ /proc /run /dev /dev/mqueue /dev/shm /mnt /tmp "+laid+"1:5 0\n755\n" || code != 0 {
 			t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
 		}
 	}

@@ -82,7 +82,7 @@ func Open(pid int, name string, facts plan.Facts) (*View, error) {
 	return v, nil
 }
 
-// Running says that the process is the container's own, which may have mounted anything meanwhile: a copy that waits for a file system's answer can be ended then.
+// Running says that the process is the container's own, which may have mounted anything meanwhile: a copy that waits for a file system's answer can be ended then, in a child.
 func (v *View) Running() {
 	mounts, err := namespace.ReadMounts(nil, v.pid)
 	v.remote = v.served || err == nil && slices.ContainsFunc(mounts, asksOthers)
