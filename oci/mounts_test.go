@@ -1,14 +1,18 @@
 package oci
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -242,6 +246,94 @@ func TestMountOrder(t *testing.T) {
 			t.Errorf("user namespace %v: code %d: %q: %s", userNS, code, out, stderr)
 		}
 	}
+}
+
+// TestSourceOfAutomount: a source where a file system is mounted when somebody comes there, by autofs, is that file system, and is asked for once. What is mounted there
+// comes to the container's namespace where the machine shares its mounts.
+func TestSourceOfAutomount(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	for _, userNS := range []bool{false, true} {
+		for _, options := range [][]string{{"bind"}, {"rbind", "rprivate"}} {
+			around := nstest.Dir(t)
+			for _, err := range []error{unix.Mount("test", around, "tmpfs", 0, ""), unix.Mount("", around, "", unix.MS_SHARED, ""), os.Mkdir(around+"/auto", 0o755)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Cleanup(func() { unix.Unmount(around, unix.MNT_DETACH) })
+			place := around + "/auto"
+			asked := automount(t, place)
+			s := base("cat /m/file")
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: place, Options: options})
+			dir := bundle(t, s)
+			if userNS {
+				mapped(t, dir, s)
+				write(t, dir, s)
+			}
+			c := exec.Command(nstest.Binary(t, "kakuri-runtime"), "--root", nstest.Dir(t), "run", "--bundle", dir, "test")
+			c.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // that of who mounts sees what is below
+			c.WaitDelay = time.Minute
+			out, err := c.CombinedOutput()
+			if err != nil || string(out) != "given\n" || asked.Load() != 1 {
+				t.Errorf("user namespace %v, %q: %v, asked %d times: %s", userNS, options, err, asked.Load(), out)
+			}
+		}
+	}
+}
+
+// automount has a tmpfs with a file mounted at a place when somebody comes there, and counts who does: Linux, Documentation/filesystems/autofs.rst.
+func automount(t *testing.T, place string) *atomic.Int32 {
+	t.Helper()
+	const (
+		missing = 5      // autofs_ptype_missing_direct
+		size    = 300    // of struct autofs_v5_packet, with what is between its parts
+		ready   = 0x9360 // AUTOFS_IOC_READY
+	)
+	if unix.Getpgrp() == 0 { // one of outside of this pid namespace
+		if err := unix.Setpgid(0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := fmt.Sprintf("fd=%d,pgrp=%d,minproto=5,maxproto=5,direct", w.Fd(), unix.Getpgrp())
+	if err := unix.Mount("test", place, "autofs", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	io, err := os.Open(place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, done := new(atomic.Int32), make(chan struct{})
+	go func() {
+		defer close(done)
+		for packet := make([]byte, size+4); ; {
+			if n, err := r.Read(packet); err != nil || n < 12 {
+				return
+			}
+			if binary.NativeEndian.Uint32(packet[4:]) != missing {
+				continue
+			}
+			if asked.Add(1) == 1 {
+				if err := errors.Join(unix.Mount("test", place, "tmpfs", 0, ""), os.WriteFile(place+"/file", []byte("given\n"), 0o644)); err != nil {
+					t.Error(err)
+				}
+			}
+			unix.IoctlSetInt(int(io.Fd()), ready, int(binary.NativeEndian.Uint32(packet[8:])))
+		}
+	}()
+	t.Cleanup(func() {
+		io.Close()
+		for unix.Unmount(place, unix.MNT_DETACH) == nil {
+		}
+		<-done
+		r.Close()
+	})
+	return asked
 }
 
 // The working directory is one that root of the container may enter, or else its user: root is closed out where the user namespace lacks a directory's group.
