@@ -18,6 +18,7 @@ import (
 
 	"github.com/kakuri/kakuri/host"
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -1445,8 +1446,8 @@ func TestSourceByParent(t *testing.T) {
 		"an overlay":                 {tree, specs.Mount{Destination: "/m", Type: "overlay", Source: "overlay", Options: []string{"lowerdir=" + dir + "/links:" + dir + "/empty"}}, nil},
 		"in a user namespace":        {file, bind(dir+"/link", "bind"), withUserNS},
 		"with hooks":                 {file, bind(dir+"/link", "bind"), func(s *specs.Spec) { s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/true"}}} }},
-		"many": {"cat /m299/file", bind(dir+"/links", "bind"), func(s *specs.Spec) {
-			for i := range 300 {
+		"many": {fmt.Sprintf("cat /m%d/file", plan.OwnSources+9), bind(dir+"/links", "bind"), func(s *specs.Spec) {
+			for i := range plan.OwnSources + 10 {
 				s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprintf("/m%d", i), Type: "bind", Source: dir + "/given", Options: []string{"bind"}})
 			}
 		}},
@@ -1474,7 +1475,7 @@ func TestSourceByParent(t *testing.T) {
 	}
 	// Of too many sources the last are looked up with the root attached: no link is followed.
 	s := base("true")
-	for i := range 300 {
+	for i := range plan.OwnSources + 10 {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: fmt.Sprintf("/m%d", i), Type: "bind", Source: dir + "/links", Options: []string{"bind"}})
 	}
 	if out, stderr, code := run(t, bundle(t, s)); code != 1 || !strings.Contains(stderr, dir+"/links") || !strings.Contains(stderr, "ELOOP") {

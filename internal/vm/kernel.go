@@ -175,7 +175,7 @@ type module struct {
 var (
 	mustLoad = []string{"virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay", "macvlan", "ipvlan"}
 	mayLoad  = []string{
-		"autofs4", "loop", "tun", "veth", "bridge", "br_netfilter", "dummy", "8021q", "vxlan", "sch_ingress", "cls_bpf",
+		"autofs4", "loop", "tun", "veth", "macvlan", "ipvlan", "bridge", "br_netfilter", "dummy", "8021q", "vxlan", "sch_ingress", "cls_bpf",
 		"nf_tables", "nf_conntrack", "nf_conntrack_netlink", "nf_nat", "nft_ct", "nft_nat", "nft_masq", "nft_redir", "nft_chain_nat", "nft_reject_inet", "nft_fib_inet", "nft_limit", "nft_log", "nf_log_syslog", "nft_compat", "xt_tcpudp", "xt_comment", "xt_addrtype", "xt_conntrack", "xt_limit", "xt_multiport", "xt_LOG", "xt_nat", "xt_MASQUERADE", "ipt_REJECT", "ip6t_REJECT", "ipt_rpfilter", "ip6t_rpfilter", "inet_diag", "tcp_diag", "udp_diag",
 		"bfq", "fuse", "binfmt_misc", "erofs", "quota_v2",
 	}
