@@ -924,8 +924,9 @@ func mountCases() []opCase {
 		{"hook bundle", func(t testing.TB) []plan.Step {
 			over := nstest.Dir(t)
 			return []plan.Step{
-				clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}), in(&plan.Scratch{}), in(&plan.Overlay{Path: nstest.RootFS(t), Dest: "/"}),
-				in(&plan.HookBundle{Over: over, Root: over + "/a/b/rootfs", Scratch: true, Config: free}),
+				clone(abi.NSMount), in(&plan.Propagation{Path: "/", Mode: "private", Recursive: true}),
+				in(&plan.OpenOwnSource{OpenSource: plan.OpenSource{Path: over, Out: free2}}), in(&plan.Scratch{}), in(&plan.Overlay{Path: nstest.RootFS(t), Dest: "/"}),
+				in(&plan.HookBundle{Over: over, Place: free2, Root: over + "/a/b/rootfs", Scratch: true, Config: free}),
 				in(&plan.Bind{Source: over + "/a/b", Dest: "/mnt"}), in(&plan.PivotRoot{}), sh("ls /mnt; test -d /bin"),
 			}
 		}, func(t *testing.T, steps []plan.Step) {

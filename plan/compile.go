@@ -167,6 +167,7 @@ type compiler struct {
 	borrowed        []Step      // that fetch mounts from other mount namespaces
 	trees           map[int]Reg // mounts[i] whose source is a tree that was opened, or made, before
 	places          map[int]Reg // mounts[i] whose source was opened before, on either side
+	hookPlace       Reg         // what the bundle that hooks find lies over
 	turn            Reg         // a source that is opened in its turn, until it is mounted
 	recursive       []Step      // binds with all that is mounted below their sources
 	treesAt         int         // the number of the step before which their trees are opened

@@ -93,8 +93,11 @@ func (c *compiler) hooks() error {
 	return nil
 }
 
+// overBundle is the directory in which the caller has its containers.
+func (c *compiler) overBundle() string { return path.Dir(path.Dir(c.o.Bundle)) }
+
 // beforeHooks has the runtime's side wait until all is mounted. Where the root is no directory of the host, hooks inside find it, and a config.json, in a bundle that is
-// made for them: in the directory that the caller has its containers in, which has no other use for them.
+// made for them: in the directory that the caller has its containers in, of which they have no other use.
 func (c *compiler) beforeHooks() error {
 	why := because("hooks come before the root is the root")
 	sync := &Sync{From: Container, What: "mounts made"}
@@ -107,7 +110,7 @@ func (c *compiler) beforeHooks() error {
 		return err
 	}
 	why = because("hooks look for the container's files in its bundle")
-	c.inside(&HookBundle{Over: path.Dir(path.Dir(c.o.Bundle)), Root: c.rootPath(), Scratch: c.scratch(), Config: config}, why, nil)
+	c.inside(&HookBundle{Over: c.overBundle(), Place: c.hookPlace, Root: c.rootPath(), Scratch: c.scratch(), Config: config}, why, nil)
 	sync.FDs = []Reg{config}
 	c.inside(sync, why, nil)
 	c.outside(&WriteConfig{FD: config}, why, nil)

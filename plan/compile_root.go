@@ -101,6 +101,13 @@ func (c *compiler) root() error {
 	if err := c.ownSources(); err != nil {
 		return err
 	}
+	if c.o.Root != nil && c.hooked() {
+		var err error
+		if c.hookPlace, err = c.reg(); err != nil {
+			return err
+		}
+		c.inside(&OpenOwnSource{OpenSource: OpenSource{Path: c.overBundle(), Out: c.hookPlace}}, because("hooks look for the container's files in its bundle"), nil)
+	}
 	c.treesAt = len(c.plan.Steps)
 	c.inside(&OpenNull{}, because("masks of files need the host's null device"), nil)
 	if c.o.Root != nil && c.o.Root.Layers != nil {

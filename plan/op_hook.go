@@ -41,7 +41,8 @@ func (h *RunHook) String() string {
 // HookBundle shows to hooks in the container's namespaces what they look for: a bundle with the container's root, which has its place in "/" until then, and a config.json.
 // It lies in a tmpfs over a directory of the caller's own, where root of a user namespace comes to it, and is gone with the host's tree.
 type HookBundle struct {
-	Over    string // a directory of the host above Root
+	Over    string // a directory of the host above Root,
+	Place   Reg    // which was opened before the root was attached
 	Root    string // the bundle's root.path
 	Scratch bool   // a scratch lies over "/", too, and goes there with it
 	Config  Reg    // its config.json, to be written
@@ -56,14 +57,13 @@ func (b *HookBundle) String() string {
 	if b.Scratch {
 		and = " and " + RegScratch.String() + " beside it"
 	}
-	return fmt.Sprintf("mount tmpfs on %s, move_mount %s to %s%s, open config.json = %s", b.Over, RegRoot, b.Root, and, b.Config)
+	return fmt.Sprintf("mount tmpfs on %s %s, move_mount %s to %s%s, open config.json = %s", b.Place, b.Over, RegRoot, b.Root, and, b.Config)
 }
 
 func (b *HookBundle) lower(a *Asm) {
-	tree, place, root := a.tmp(), a.tmp(), a.tmp()
-	a.call(abi.CallOpenat, cwd(), a.str(b.Over), num(abi.OPath|abi.OCloexec|a.o.Directory), num(0)).into(place)
+	tree, root := a.tmp(), a.tmp()
 	a.newFS("tmpfs", "tmpfs", []string{"mode=0755"}, abi.MountAttrNosuid|abi.MountAttrNodev|abi.MountAttrNoexec, tree)
-	a.attach(tree, place)
+	a.attach(tree, b.Place)
 	below := strings.TrimPrefix(b.Root, b.Over+"/")
 	for i := range below {
 		if below[i] == '/' {
