@@ -212,14 +212,22 @@ func (c *copier) bytes(from, to int, at string) error {
 		case n == 0:
 			return nil
 		}
-		for b := buf[:n]; len(b) > 0; {
-			w, err := unix.Write(to, b)
-			if err != nil && err != unix.EINTR {
-				return wrap("write", at, err)
-			}
-			b = b[max(w, 0):]
+		if err := writeAll(to, buf[:n]); err != nil {
+			return wrap("write", at, err)
 		}
 	}
+}
+
+// writeAll writes all of b.
+func writeAll(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		b = b[max(n, 0):]
+	}
+	return nil
 }
 
 // own gives a file owner, mode and times of another. An owner that the file system cannot name

@@ -21,7 +21,6 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // runHook runs one hook for the container, whose process is pid, as a process of the runtime
@@ -210,14 +209,7 @@ func (c *Container) copyConfig(fd int) error {
 	if err != nil {
 		return err
 	}
-	for len(data) > 0 {
-		n, err := unix.Write(fd, data)
-		if err != nil {
-			return os.NewSyscallError("write", err)
-		}
-		data = data[n:]
-	}
-	return nil
+	return os.NewSyscallError("write", writeAll(fd, data))
 }
 
 // runHooks runs those of one point, in their order, until one fails.

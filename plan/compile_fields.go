@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/kakuri/kakuri/abi"
@@ -144,7 +143,7 @@ func (c *compiler) undumpable() {
 // its namespaces: the kernel asks others than root for that. Nothing of the container
 // runs until then, unless it joins processes that are there.
 func (c *compiler) openForHooks() bool {
-	joined := slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+	joined := c.joinOf(abi.NSPID) != RegNone
 	return len(Hooks(c.spec, "createContainer")) > 0 && !c.o.Joined && !joined && !c.host.Caps.Has(abi.CapSysPtrace)
 }
 

@@ -148,7 +148,7 @@ func (c *compiler) newMount(i int, m specs.Mount, dest string, o mountOptions, c
 		c.mountedAt(dest)
 		return nil
 	case m.Type == "proc" && c.stubForks:
-		op.PIDNS = c.joins[slices.IndexFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })].reg
+		op.PIDNS = c.joinOf(abi.NSPID)
 	case dest == "/dev/pts" && m.Type == "devpts":
 		c.hasPts = true
 		op.Out = RegPts
@@ -174,13 +174,12 @@ func (c *compiler) showJoined() error {
 			return err
 		}
 		ns, shown := shows[m.Type]
-		at := slices.IndexFunc(c.joins, func(j join) bool { return j.ns == ns })
-		if !shown || at < 0 || o.bind || o.remount || ns == abi.NSPID && !c.host.ProcPIDNS {
+		if !shown || c.joinOf(ns) == RegNone || o.bind || o.remount || ns == abi.NSPID && !c.host.ProcPIDNS {
 			continue
 		}
 		pids := RegNone
 		if ns == abi.NSPID {
-			pids = c.joins[at].reg
+			pids = c.joinOf(ns)
 		}
 		if c.trees[i], err = c.reg(); err != nil {
 			return err

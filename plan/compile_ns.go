@@ -181,7 +181,7 @@ func (c *compiler) ids() error {
 		if err := c.showJoined(); err != nil {
 			return err
 		}
-		c.plan.Steps = append(c.plan.Steps, c.borrowed...)
+		c.plan.Steps, c.borrowed = append(c.plan.Steps, c.borrowed...), nil
 		c.inside(&Unshare{New: c.fresh}, c.namespaceCause(), newNamespaces(c.fresh))
 		c.inside(&Sync{From: Container, What: "namespaces made"}, because("its ids are mapped in its user namespace"), nil)
 	}
@@ -211,6 +211,16 @@ func newNamespaces(list []abi.Namespace) Check {
 	return &NewNamespacesCheck{New: list}
 }
 
+// joinOf is the namespace of a kind that is joined, if there is one.
+func (c *compiler) joinOf(ns abi.Namespace) Reg {
+	for _, j := range c.joins {
+		if j.ns == ns {
+			return j.reg
+		}
+	}
+	return RegNone
+}
+
 // setns joins namespaces.
 func (c *compiler) setns(list []join) {
 	for _, j := range list {
@@ -228,7 +238,7 @@ func (c *compiler) needsStub() bool {
 // amongOthers reports whether a container with a user namespace of its own is made in a pid namespace that may be of one above it: who is
 // there already may have rights over it.
 func (c *compiler) amongOthers() bool {
-	return c.joinsFirst && slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+	return c.joinsFirst && c.joinOf(abi.NSPID) != RegNone
 }
 
 // ownID reports whether m maps just the caller's own id, which anyone may.
@@ -348,10 +358,8 @@ func (c *compiler) intoNamespaces() error {
 			return err
 		}
 	}
-	if !c.joinsFirst {
-		// Before a fork, whose /proc/self is another.
-		c.plan.Steps = append(c.plan.Steps, c.borrowed...)
-	}
+	// Before a fork, whose /proc/self is another.
+	c.plan.Steps = append(c.plan.Steps, c.borrowed...)
 	if c.forks() && !c.stubForks {
 		c.settle()
 		c.inside(&Fork{}, because("a pid namespace holds only processes made after it was entered"), nil)
@@ -431,7 +439,7 @@ func (c *compiler) forks() bool {
 	if c.joinsFirst {
 		unshared = c.fresh
 	}
-	return slices.Contains(unshared, abi.NSPID) || slices.ContainsFunc(c.joins, func(j join) bool { return j.ns == abi.NSPID })
+	return slices.Contains(unshared, abi.NSPID) || c.joinOf(abi.NSPID) != RegNone
 }
 
 // mayFork finds out whether the stub makes the process that goes on in the pid namespace of a container whose ids are the caller's. There who has CAP_SYS_PTRACE could

@@ -232,36 +232,31 @@ var errTwice = errors.New("a field that comes once is there twice")
 
 // number finds a number that a message has once.
 func number(b []byte, want int) (n uint64, ok bool, err error) {
-	err = eachField(b, func(field, kind int, v uint64, _, _ []byte) error {
-		switch {
-		case field != want:
-		case kind != wireVarint:
-			return errWire
-		case ok:
-			return errTwice
-		default:
-			n, ok = v, true
-		}
-		return nil
-	})
+	n, _, ok, err = once(b, want, wireVarint)
 	return n, ok, err
 }
 
 // message finds bytes that a message has once.
 func message(b []byte, want int) (data []byte, ok bool, err error) {
-	err = eachField(b, func(field, kind int, _ uint64, v, _ []byte) error {
+	_, data, ok, err = once(b, want, wireBytes)
+	return data, ok, err
+}
+
+// once finds a field of a kind that a message has once.
+func once(b []byte, want, kind int) (n uint64, data []byte, ok bool, err error) {
+	err = eachField(b, func(field, is int, v uint64, bytes, _ []byte) error {
 		switch {
 		case field != want:
-		case kind != wireBytes:
+		case is != kind:
 			return errWire
 		case ok:
 			return errTwice
 		default:
-			data, ok = v, true
+			n, data, ok = v, bytes, true
 		}
 		return nil
 	})
-	return data, ok, err
+	return n, data, ok, err
 }
 
 // numbers finds those that a message has any number of, each in a field of its own or many in one.
