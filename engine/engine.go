@@ -91,7 +91,8 @@ func Open(o Options) (*Engine, error) {
 			return nil, err
 		}
 	}
-	e.host.TimeOnExec = host.TimeOnExec(e.dir, facts.Kernel, !o.Look)
+	e.host.NoTimeNS = !host.TimeNamespaces()
+	e.host.TimeOnExec = !e.host.NoTimeNS && host.TimeOnExec(e.dir, facts.Kernel, !o.Look)
 	return e, nil
 }
 

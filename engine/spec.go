@@ -164,6 +164,10 @@ func (b *builder) namespaces() error {
 		if n.mode == "host" {
 			continue
 		}
+		// Clocks that nobody shifts are the host's, in a namespace of their own or not.
+		if n.kind == specs.TimeNamespace && b.run.Boottime == 0 && b.run.Monotonic == 0 && b.host.NoTimeNS {
+			continue
+		}
 		if err := b.namespace(n.kind, n.flag, n.mode); err != nil {
 			return err
 		}

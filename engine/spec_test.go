@@ -276,6 +276,25 @@ func TestSecurityOpt(t *testing.T) {
 	}
 }
 
+// TestNoTimeNamespaces: where the kernel makes none, a container whose clocks nobody shifts has the host's.
+func TestNoTimeNamespaces(t *testing.T) {
+	e := &Engine{dir: filepath.Join(t.TempDir(), "none"), data: filepath.Join(t.TempDir(), "none"), network: "none", host: rootFacts()}
+	for _, c := range []struct {
+		none   bool
+		offset int64
+		want   bool
+	}{{false, 0, true}, {true, 0, false}, {true, 1, true}} {
+		e.host.NoTimeNS = c.none
+		p, err := e.Prepare(t.Context(), Config{Rootfs: t.TempDir(), Command: []string{"true"}, Boottime: time.Duration(c.offset)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if has := slices.ContainsFunc(p.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.TimeNamespace }); has != c.want {
+			t.Errorf("%+v: a time namespace: %t", c, has)
+		}
+	}
+}
+
 // TestAppArmor: the program is to enter the profile that is named last; where the kernel knows of none, there is no container.
 func TestAppArmor(t *testing.T) {
 	facts, err := host.Read(host.Needs{Labels: true})

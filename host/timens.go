@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/kakuri/kakuri/abi"
 	"github.com/kakuri/kakuri/internal/files"
@@ -34,6 +35,12 @@ func TimeOnExec(dir, release string, keep bool) bool {
 		files.Replace(dir, filepath.Base(file), []byte(text), false)
 	}
 	return answer
+}
+
+// TimeNamespaces reports whether the kernel gives any: it may be built without them, and hardening sets their number to 0, time_namespaces(7), namespaces(7).
+func TimeNamespaces() bool {
+	limit, err := files.Read("/proc/sys/user/max_time_namespaces")
+	return (err != nil || strings.TrimSpace(string(limit)) != "0") && unix.Access("/proc/self/ns/time", unix.F_OK) == nil
 }
 
 // tryTimeOnExec runs this program anew, in a user namespace and behind an

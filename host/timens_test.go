@@ -32,3 +32,12 @@ func TestTimeOnExecKept(t *testing.T) {
 		t.Error("it was asked once more")
 	}
 }
+
+// TestTimeNamespaces: where the kernel makes none, that is seen before one is asked for.
+func TestTimeNamespaces(t *testing.T) {
+	inPlaces(t, map[string]string{
+		`exec unshare -Ur "$0" "$@"`: "true",
+		`exec unshare -Ur sh -c 'echo 0 >/proc/sys/user/max_time_namespaces && exec "$0" "$@"' "$0" "$@"`: "false",
+		`mount -t tmpfs none /proc && exec "$0" "$@"`:                                                     "false",
+	}, func() (bool, error) { return TimeNamespaces(), nil })
+}

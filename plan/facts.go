@@ -43,6 +43,9 @@ type Facts struct {
 	// SysCovered: something is mounted over /proc/sys, as in a container, where it is read-only.
 	SysCovered bool
 
+	// NoTimeNS: the kernel makes no time namespace.
+	NoTimeNS bool
+
 	// TimeOnExec: execve enters the time namespace made for children.
 	TimeOnExec bool
 }
