@@ -45,7 +45,7 @@ func (s scenario) rounds(all int) int {
 // heldTimed is how many of the first, and of the last, of a scenario's held containers have their starts timed.
 const heldTimed = 20
 
-var heldNote = fmt.Sprintf("%d starts, of the first before the others came and after they went; kakuri alone", heldTimed)
+var heldNote = fmt.Sprintf("%d starts a round, of the first before the others came and after they went; kakuri alone", heldTimed)
 
 // Names of rows that targets refer to.
 const (

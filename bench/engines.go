@@ -388,8 +388,14 @@ func (a *arena) play(ctx context.Context, s scenario, rows map[string]*engineRow
 	for _, p := range peers {
 		if p.Failed != "" {
 			failed[p] = errors.New(p.Failed)
-		} else {
-			held[p], failed[p] = a.before(p, s, rows)
+			continue
+		}
+		held[p], failed[p] = a.before(p, s, rows)
+		// A crowd comes and goes in each round, so that what else goes on meanwhile is not taken for its cost.
+		for n := 1; s.Last != "" && n < a.Options.Rounds && failed[p] == nil && ctx.Err() == nil; n++ {
+			if failed[p] = a.after(p, s, rows, held[p]); failed[p] == nil {
+				held[p], failed[p] = a.before(p, s, rows)
+			}
 		}
 	}
 	for round := range s.rounds(a.Options.Rounds) + 1 { // the first does not count
