@@ -81,10 +81,15 @@ func cloneChild(t *table, flags uint64, cgroup int, shared bool) (pid, pidfd int
 //go:norace
 func child(t *table, rows unsafe.Pointer, n int) {
 	i, errno := childRows(t, rows, n)
-	r := (*row)(unsafe.Add(rows, uintptr(i)*unsafe.Sizeof(row{})))
-	if i >= n {
-		r = (*row)(unsafe.Add(rows, uintptr(n-1)*unsafe.Sizeof(row{})))
-	}
+	childFail(t, (*row)(unsafe.Add(rows, uintptr(min(i, n-1))*unsafe.Sizeof(row{}))), errno)
+}
+
+// childFail reports that a row failed, and ends this process.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+func childFail(t *table, r *row, errno uintptr) {
 	t.msg[0] = plan.MsgError
 	t.msg[1] = uint32(r.step)<<16 | uint32(r.index)
 	t.msg[2] = uint32(errno)

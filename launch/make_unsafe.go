@@ -25,9 +25,11 @@ type walk struct {
 	how  [3]uint64         // struct open_how of openat2(2)
 
 	base, parent, dir uintptr
+	to                uintptr // where the name under way leads
 	at, n             uintptr // where left begins, how long done is
 	name, size        uintptr // the name under way: where in left, and its length
 	last              bool    // nothing comes after it
+	linked            bool    // it is there, and may be a link
 	links             int
 }
 
@@ -39,6 +41,9 @@ const _ = plan.WalkSize - unsafe.Sizeof(walk{})
 // following links; a link is read, and its text walked in its place, from base if it begins
 // with a slash. Only ".." is looked up from base, where the kernel lets nothing lead out.
 //
+// What it calls calls little in turn: how deep a stack that cannot grow may become is looked at when a program is linked, and what
+// is built for fuzzing has larger frames.
+//
 //go:nosplit
 //go:norace
 func childMake(base, parent uintptr, path unsafe.Pointer, skip, flags uintptr, w *walk) uintptr {
@@ -46,6 +51,7 @@ func childMake(base, parent uintptr, path unsafe.Pointer, skip, flags uintptr, w
 	e := childBegin(w, path, skip)
 	for e == 0 && childName(w) {
 		name := unsafe.Add(unsafe.Pointer(&w.left), w.name)
+		w.to, w.linked = w.dir, false
 		switch {
 		case w.size == 1 && *childAt(name, 0) == '.':
 		case w.size == 2 && *childAt(name, 0) == '.' && *childAt(name, 1) == '.':
@@ -53,6 +59,10 @@ func childMake(base, parent uintptr, path unsafe.Pointer, skip, flags uintptr, w
 		default:
 			e = childStep(w, name, flags)
 		}
+		if w.linked {
+			e = childLink(w, name, flags)
+		}
+		childGo(w, w.to)
 	}
 	childGo(w, base)
 	return e
@@ -114,7 +124,7 @@ func childName(w *walk) bool {
 //go:nosplit
 //go:norace
 func childGo(w *walk, dir uintptr) {
-	if w.dir != w.base && w.dir != w.parent {
+	if w.dir != w.base && w.dir != w.parent && w.dir != dir {
 		syscall.RawSyscall6(sysClose, w.dir, 0, 0, 0, 0, 0)
 	}
 	w.dir = dir
@@ -159,7 +169,7 @@ func childUp(w *walk, name unsafe.Pointer) uintptr {
 	if e != 0 {
 		return uintptr(e)
 	}
-	childGo(w, fd)
+	w.to = fd
 	return 0
 }
 
@@ -176,10 +186,10 @@ func childStep(w *walk, name unsafe.Pointer, flags uintptr) uintptr {
 		if fd, _, e = syscall.RawSyscall6(sysOpenat, w.dir, uintptr(name), create, 0o644, 0, 0); e == 0 {
 			syscall.RawSyscall6(sysClose, fd, 0, 0, 0, 0, 0)
 		}
-		if e != syscall.EEXIST {
-			return uintptr(e)
+		if w.linked = e == syscall.EEXIST; w.linked {
+			return 0
 		}
-		return childLink(w, name, flags)
+		return uintptr(e)
 	}
 	if !w.last {
 		fd, _, e = syscall.RawSyscall6(sysOpenat, w.dir, uintptr(name), enter, 0, 0, 0)
@@ -191,13 +201,13 @@ func childStep(w *walk, name unsafe.Pointer, flags uintptr) uintptr {
 		}
 		fd, _, e = syscall.RawSyscall6(sysOpenat, w.dir, uintptr(name), enter, 0, 0, 0)
 	}
-	if e == syscall.ENOTDIR || e == syscall.ELOOP {
-		return childLink(w, name, flags)
+	if w.linked = e == syscall.ENOTDIR || e == syscall.ELOOP; w.linked {
+		return 0
 	}
 	if e != 0 {
 		return uintptr(e)
 	}
-	childGo(w, fd)
+	w.to = fd
 	return childDone(w, name)
 }
 
@@ -228,8 +238,7 @@ func childLink(w *walk, name unsafe.Pointer, flags uintptr) uintptr {
 		*childAt(unsafe.Pointer(&w.left), w.at+i) = *childAt(link, i)
 	}
 	if *childAt(link, 0) == '/' {
-		childGo(w, w.base)
-		w.n = 0
+		w.to, w.n = w.base, 0
 	}
 	return 0
 }
