@@ -344,7 +344,7 @@ func FuzzEnvFile(f *testing.F) {
 // Whatever the flags of run, they are refused, or give a run whose parts are whole.
 func FuzzRunFlags(f *testing.F) {
 	for _, s := range []string{
-		"host true", "-it --rm --name web -h box -e A=1 -e HOME -w /x -u 1:2 --group-add 3 --entrypoint sh host -c x",
+		"host true", "-it --rm --name web -h box -e A=1 -e HOME -w /x -e0 -u 1:2 --group-add 3 --entrypoint sh host -c x",
 		"-v /a:/b:ro --mount type=tmpfs,dst=/c --tmpfs /d:size=1m --device /dev/null --shm-size 1g --read-only host x",
 		"--cap-add all --cap-drop x --privileged --security-opt seccomp=unconfined --pid host --ipc container:a --uts host --userns auto --net none --cgroupns host x y",
 		"--time-offset boottime=24h --time-offset monotonic=-1ns --init --ulimit core=1 --sysctl a.b=c --stop-signal INT --cidfile f --timings --rootfs . x",
@@ -394,7 +394,7 @@ func checkRun(t *testing.T, r *runFlags, args []string) {
 		}
 	}
 	for _, e := range run.Env {
-		if !strings.Contains(e, "=") {
+		if name, _, _ := strings.Cut(e, "="); name == "" {
 			t.Fatalf("variable %q", e)
 		}
 	}
