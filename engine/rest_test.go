@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/monitor"
@@ -143,4 +144,28 @@ func TestRestKeepsOutput(t *testing.T) {
 		return
 	}
 	t.Fatal("the monitor of each container was at rest before it was looked at")
+}
+
+// TestRestBetweenChecks: a monitor rests from one check of health to the next, when that is long, and the next program knows what those before it found.
+func TestRestBetweenChecks(t *testing.T) {
+	nstest.Root(t)
+	e, root := open(t), nstest.RootFS(t)
+	nstest.NoLeaks(t, e.dir)
+	cfg := asleep(root)
+	cfg.Health = &Health{Test: []string{"CMD", "false"}, Interval: 4100 * time.Millisecond, Retries: 2}
+	c := started(t, e, cfg)
+	pid := monitorOf(t, e, c)
+	program := func() string { return readFile(fmt.Sprintf("/proc/%d/auxv", pid)) } // each has its own addresses
+	nstest.Until(t, "a rest before the first check", func() bool { return atRest(pid) })
+	for check, status := range []string{monitor.Starting, monitor.Unhealthy} {
+		before := program()
+		nstest.Until(t, fmt.Sprintf("check %d", check), func() bool {
+			now := found(t, e, c.ID).Health
+			return now != nil && len(now.Log) == check+1 && now.Status == status
+		})
+		nstest.Until(t, fmt.Sprintf("a rest after check %d", check), func() bool { return program() != before })
+	}
+	if now := found(t, e, c.ID); now.Restarts != 0 || now.Health.Failing != 2 || now.Health.Log[1].Start.Sub(now.Health.Log[0].End) < 4*time.Second {
+		t.Errorf("%+v", now.Health)
+	}
 }

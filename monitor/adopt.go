@@ -43,7 +43,7 @@ func (m *monitor) adopt() error {
 	if err := errors.Join(m.resumePorts(), m.resumeNames()); err != nil {
 		m.warnings = append(m.warnings, "its networks are not as they were: "+err.Error())
 	}
-	m.watchHealth(r)
+	m.watchHealth(r, true)
 	m.adoptExecs()
 	return nil
 }

@@ -85,48 +85,77 @@ func (h *HealthCheck) next(now Health, r HealthResult, began time.Time) Health {
 	return now
 }
 
-// watchHealth checks a run until it ends.
-func (m *monitor) watchHealth(r *run) {
+// watchHealth checks a run until it ends. What was known of its health goes on where the run does.
+func (m *monitor) watchHealth(r *run, goesOn bool) {
 	h := m.task.Health
 	if h.command() == nil {
 		return
 	}
 	now := Health{Status: Starting}
 	m.mu.Lock()
-	if r.adopted != nil && m.state.Health != nil {
+	if goesOn && m.state.Health != nil {
 		now = *m.state.Health
 	}
 	m.state.Health = &now
 	m.mu.Unlock()
 	m.save()
-	checks := checker{h: h, run: func() (HealthResult, bool) { return m.check(h) }, grace: healthGrace}
+	wait := h.wait(now.Status, time.Since(r.began))
+	if goesOn && !m.check.IsZero() { // when the program before this one would have checked
+		wait = min(wait, max(0, time.Until(m.check)))
+	}
+	checks := checker{h: h, run: func() (HealthResult, bool) {
+		defer m.stayAwake()()
+		return m.checkOnce(h)
+	}, grace: healthGrace}
 	go func() {
 		for {
+			m.mu.Lock()
+			m.check = time.Now().Add(wait)
+			m.mu.Unlock()
 			select {
 			case <-r.ended:
 				return
-			case <-time.After(h.wait(now.Status, time.Since(r.began))):
+			case <-time.After(wait):
 			}
-			result, done := checks.next()
-			if !done {
-				continue
-			}
-			before := now.Status
-			now = h.next(now, result, r.began)
-			kept := now
-			m.mu.Lock()
-			if m.run != r || m.state.Status != Running {
-				m.mu.Unlock()
+			var on bool
+			if now, on = m.checkHealth(r, now, &checks); !on {
 				return
 			}
-			m.state.Health = &kept
-			WriteState(m.order.Dir, m.state)
-			m.mu.Unlock()
-			if now.Status != before {
-				m.event("health_status: "+now.Status, nil)
+			if wait = h.wait(now.Status, time.Since(r.began)); wait >= checkRest {
+				m.mu.Lock()
+				m.rested = false // it is to become small once more
+				m.mu.Unlock()
+				time.AfterFunc(settled, m.settle)
 			}
 		}
 	}()
+}
+
+// checkRest is how long it is to be until the next check of a container that its monitor rests meanwhile: a check and a rest cost as much.
+const checkRest = 4 * time.Second
+
+// checkHealth makes the next check of a run, and writes down what it says; on is false where the run is over.
+func (m *monitor) checkHealth(r *run, now Health, checks *checker) (_ Health, on bool) {
+	defer m.stayAwake()()
+	result, done := checks.next()
+	if !done {
+		return now, true
+	}
+	before := now.Status
+	now = checks.h.next(now, result, r.began)
+	kept := now
+	m.mu.Lock()
+	if m.run != r || m.state.Status != Running {
+		m.mu.Unlock()
+		return now, false
+	}
+	m.state.Health = &kept
+	WriteState(m.order.Dir, m.state)
+	m.mu.Unlock()
+	if now.Status != before {
+		m.event("health_status: "+now.Status, nil)
+	}
+	return now, true
 }
 
 // healthGrace is how long a check may take to end when it was ended: to start, and to run, each has its timeout.
@@ -183,8 +212,8 @@ func (c *checker) stuck(result HealthResult) HealthResult {
 	return result
 }
 
-// check runs one check; it is not done where the container is paused, or ends meanwhile.
-func (m *monitor) check(h *HealthCheck) (result HealthResult, done bool) {
+// checkOnce runs one check; it is not done where the container is paused, or ends meanwhile.
+func (m *monitor) checkOnce(h *HealthCheck) (result HealthResult, done bool) {
 	result.Start = time.Now()
 	code, output, err := m.probe(h)
 	result.End = time.Now()

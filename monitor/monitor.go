@@ -45,7 +45,7 @@ type monitor struct {
 	accept    *os.File // the socket, and who takes connections from it until it is closed
 	accepting chan struct{}
 	ending    ending
-	keeping   atomic.Int32 // terminals of other processes of the container, and those processes while they are started
+	keeping   atomic.Int32 // terminals of other processes of the container, those processes while they are started, and health checks
 	stops     atomic.Int32 // stops that are under way
 	nets      nets
 	interval  interval
@@ -63,6 +63,7 @@ type monitor struct {
 	master   *os.File // the monitor's side of the terminal
 	stdin    *os.File // its end of the container's stdin
 	warnings []string
+	check    time.Time       // when health is checked next; zero before the first time that this is known
 	execed   []chan struct{} // of each process that it has started in the container, and that runs: closed when its end has been told of
 }
 
@@ -325,7 +326,7 @@ func (m *monitor) start(ctx context.Context) error {
 	}
 	m.event("start", nil)
 	m.watchServer(r)
-	m.watchHealth(r)
+	m.watchHealth(r, false)
 	return nil
 }
 

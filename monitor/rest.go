@@ -32,6 +32,7 @@ type rest struct {
 	Stopped bool
 	Ran     time.Time
 	Backoff time.Duration
+	Check   time.Time
 	Ending  []byte
 	Sent    sent
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
@@ -67,7 +68,7 @@ func (m *monitor) rest() {
 	m.copyOut(r)
 }
 
-// canRest reports whether all that the monitor does would survive: a buffer, a health check, the answers to a filter, a terminal that is kept, a process that another thread is the parent of, one that
+// canRest reports whether all that the monitor does would survive: a buffer, a health check that is under way, the answers to a filter, a terminal that is kept, a process that another thread is the parent of, one that
 // has ended and is still to be taken away and a stop that goes on without who asked for it would not.
 func (m *monitor) canRest() bool {
 	switch m.task.Log.Driver {
@@ -77,15 +78,24 @@ func (m *monitor) canRest() bool {
 	}
 	m.mu.Lock()
 	execed := len(m.execed)
+	soon := m.task.Health.command() != nil && time.Until(m.check) < checkRest-settled
 	m.mu.Unlock()
-	return m.alone() && execed == 0 && !launch.Unreaped() && m.keeping.Load() == 0 && m.stops.Load() == 0 && m.task.Health == nil && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+	return m.alone() && execed == 0 && !launch.Unreaped() && m.keeping.Load() == 0 && m.stops.Load() == 0 && !soon && m.task.Denials == nil && m.task.Log.Options["mode"] != "non-blocking"
+}
+
+// stayAwake keeps this process from being replaced until what it returns is called.
+func (m *monitor) stayAwake() (over func()) {
+	m.awake.Lock() // not while it is
+	m.keeping.Add(1)
+	m.awake.Unlock()
+	return func() { m.keeping.Add(-1) }
 }
 
 // replace executes the program once more. It returns when that failed.
 func (m *monitor) replace(r *run) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Root: m.root, Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
+	x := rest{Order: m.order, State: m.state, Lock: m.lock, Accept: int(m.accept.Fd()), Root: m.root, Master: -1, Stdin: -1, Stopped: m.stopped, Ran: r.began, Check: m.check, Backoff: m.backoff, Ending: m.ending.bytes(), Sent: m.sent}
 	keep := []int{x.Lock, x.Accept}
 	if x.Root >= 0 {
 		keep = append(keep, x.Root)
@@ -166,7 +176,7 @@ func (m *monitor) goOn() int {
 	unix.Close(null)
 	os.WriteFile("/proc/self/comm", []byte(name(os.Args[0])), 0) // it is "exe" else; nobody depends on it
 	m.order, m.state, m.lock, m.rested, m.backoff = x.Order, x.State, x.Lock, true, x.Backoff
-	m.sent = x.Sent
+	m.sent, m.check = x.Sent, x.Check
 	for _, fd := range []int{x.Lock, x.Accept} {
 		unix.CloseOnExec(fd)
 	}
@@ -192,6 +202,7 @@ func (m *monitor) goOn() int {
 	r.server = m.findServer()
 	m.run = r
 	m.watchServer(r)
+	m.watchHealth(r, true)
 	m.copyOut(r)
 	listener, err := seqpacket.New(x.Accept)
 	if err != nil {
