@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/kakuri/kakuri/internal/nstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,7 @@ const nobody = 0xffffffff // the id of an entry without one
 
 // TestACL: an ACL of an archive is that of the file, with its users and groups as the owners are, and comes back the same.
 func TestACL(t *testing.T) {
+	nstest.Root(t)
 	dir := t.TempDir()
 	access := acl([3]uint32{1, 6, nobody}, [3]uint32{2, 4, 33}, [3]uint32{4, 0, nobody}, [3]uint32{8, 4, 7}, [3]uint32{16, 4, nobody}, [3]uint32{32, 0, nobody})
 	in := pack(t,

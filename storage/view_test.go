@@ -322,6 +322,7 @@ func TestViewRefuses(t *testing.T) {
 
 // TestImageOpensWhatIsRead: of an image's layers those are opened that have what is read, and a later one that has gone is found missing then.
 func TestImageOpensWhatIsRead(t *testing.T) {
+	nstest.Root(t)
 	s := open(t)
 	chain := put(t, s, tarsOf(t, [][]ent{{"f a " + strings.Repeat("a", 5000)}, {"f b " + strings.Repeat("b", 5000)}, {"f c " + strings.Repeat("c", 5000)}}))
 	v := view(t, s, chain, "")
@@ -439,6 +440,7 @@ func TestLayerIsGone(t *testing.T) {
 }
 
 func TestReadFile(t *testing.T) {
+	nstest.Root(t)
 	s := open(t)
 	v := view(t, s, put(t, s, tarsOf(t, [][]ent{{"d etc", "f etc/real text", "l etc/passwd ../../../etc/real", "l loop loop", "l abs /etc/real", "d d", "p fifo", "c null 1 3", "l host /proc/self/root/etc/hostname"}})), "")
 	img, err := v.Image()
