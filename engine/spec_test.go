@@ -224,6 +224,7 @@ func TestBoundOfCgroups(t *testing.T) {
 }
 
 func TestSecurityOpt(t *testing.T) {
+	nstest.Root(t)
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		p := filepath.Join(dir, name)
