@@ -317,7 +317,7 @@ type ProcessChanges struct {
 	Args         []string
 	Env          []string
 	Cwd          string
-	User         *specs.User
+	UID, GID     *uint32 // each by itself: an id that is not given is the container's
 	Groups       []uint32
 	Caps         []string
 	Terminal     bool
@@ -350,8 +350,11 @@ func (c *Container) Process(x ProcessChanges) (*specs.Process, error) {
 	if x.NoNewPrivs {
 		p.NoNewPrivileges = true
 	}
-	if x.User != nil {
-		p.User.UID, p.User.GID = x.User.UID, x.User.GID
+	if x.UID != nil {
+		p.User.UID = *x.UID
+	}
+	if x.GID != nil {
+		p.User.GID = *x.GID
 	}
 	p.User.AdditionalGids = append(slices.Clone(p.User.AdditionalGids), x.Groups...)
 	if len(x.Caps) > 0 {

@@ -648,7 +648,7 @@ func TestProcessOfContainer(t *testing.T) {
 	}
 	both := []string{"CAP_KILL", "CAP_CHOWN"}
 	all := ProcessChanges{
-		Args: []string{"x"}, Env: []string{"B=2"}, Cwd: "/", User: &specs.User{UID: 5, GID: 6}, Groups: []uint32{7}, Caps: []string{"CAP_CHOWN"},
+		Args: []string{"x"}, Env: []string{"B=2"}, Cwd: "/", UID: at(uint32(5)), GID: at(uint32(6)), Groups: []uint32{7}, Caps: []string{"CAP_CHOWN"},
 		Terminal: true, NoNewPrivs: true, AppArmor: "other", SELinuxLabel: "another",
 	}
 	want := &specs.Process{
@@ -660,6 +660,10 @@ func TestProcessOfContainer(t *testing.T) {
 	second, err2 := c.Process(ProcessChanges{Args: []string{"y"}, Env: []string{"C=3"}, Groups: []uint32{8}, Caps: []string{"CAP_FOWNER"}})
 	if err1 != nil || err2 != nil || !reflect.DeepEqual(first, want) || second.ApparmorProfile != "profile" || second.SelinuxLabel != "label" || second.NoNewPrivileges || second.User.UID != 1 || second.Cwd != "/own" {
 		t.Errorf("%+v, %v, want %+v; and %+v, %v", first, err1, want, second, err2)
+	}
+	// A user without a group stays in the container's, in place of root's.
+	if p, err := c.Process(ProcessChanges{UID: at(uint32(5))}); err != nil || p.User.UID != 5 || p.User.GID != own().User.GID || p.User.GID == 0 {
+		t.Errorf("%+v, %v, want the group %d", p.User, err, own().User.GID)
 	}
 	// Ambient ones are added where the container's process has some.
 	c.config.Process.Capabilities.Inheritable, c.config.Process.Capabilities.Ambient = []string{"CAP_KILL"}, []string{"CAP_KILL"}

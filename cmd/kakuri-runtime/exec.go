@@ -100,21 +100,24 @@ func execProcess(c *oci.Container, file, user string, args []string, x oci.Proce
 	x.Args = args
 	if user != "" {
 		uid, gid, both := strings.Cut(user, ":")
-		var u specs.User
-		for _, part := range []struct {
-			text string
-			to   *uint32
-		}{{uid, &u.UID}, {gid, &u.GID}} {
-			if part.text == "" && part.to == &u.GID && !both {
-				continue
-			}
-			n, err := strconv.ParseUint(part.text, 10, 32)
-			if err != nil {
-				return nil, fmt.Errorf("--user %s: it is UID or UID:GID, in digits", user)
-			}
-			*part.to = uint32(n)
+		var err error
+		if x.UID, err = userID(user, uid); err != nil {
+			return nil, err
 		}
-		x.User = &u
+		if both {
+			if x.GID, err = userID(user, gid); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return c.Process(x)
+}
+
+func userID(user, text string) (*uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("--user %s: it is UID or UID:GID, in digits", user)
+	}
+	id := uint32(n)
+	return &id, nil
 }
