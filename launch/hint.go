@@ -104,6 +104,8 @@ func hint(e *Error) string {
 			return "the host has no device " + op.Bind
 		case errno == syscall.ENODEV && op.Bind != "":
 			return "what the host has at " + op.Bind + " is no such device"
+		case errno == syscall.EEXIST:
+			return "something else than this device is there: name another place, or take it away"
 		case errno == syscall.EPERM && e.Call == "mknodat":
 			return "that takes CAP_MKNOD, which root of a container may lack: --cap-add MKNOD; with a user namespace the host's nodes are bound"
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/plan"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -530,5 +531,55 @@ func TestCVE_2021_43784(t *testing.T) {
 				t.Errorf("code %d: %q %.300q", code, out, stderr)
 			}
 		})
+	}
+}
+
+// A device's place that is taken is an error, as runtime-spec wants it, and what is there stays; where the very device is already, it is made anew with its mode.
+func TestDeviceTaken(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	device := func(kind string, major, minor int64) *specs.Spec {
+		s := base(`stat -c "%F %a %t:%T" /data/x`)
+		mode := os.FileMode(0o640)
+		s.Linux.Devices = []specs.LinuxDevice{{Path: "/data/x", Type: kind, Major: major, Minor: minor, FileMode: &mode}}
+		return s
+	}
+	dir := bundle(t, device("c", 1, 3))
+	place := filepath.Join(dir, "rootfs/data/x")
+	if err := os.Mkdir(filepath.Dir(place), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		put  func() error
+		s    *specs.Spec
+		want string // nothing where it is refused
+	}{
+		"file":        {func() error { return os.WriteFile(place, []byte("x"), 0o600) }, device("c", 1, 3), ""},
+		"link":        {func() error { return os.Symlink("/etc/passwd", place) }, device("c", 1, 3), ""},
+		"directory":   {func() error { return os.Mkdir(place, 0o700) }, device("p", 0, 0), ""},
+		"other major": {func() error { return unix.Mknod(place, unix.S_IFCHR|0o600, int(unix.Mkdev(2, 3))) }, device("c", 1, 3), ""},
+		"other minor": {func() error { return unix.Mknod(place, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 5))) }, device("c", 1, 3), ""},
+		"other type":  {func() error { return unix.Mknod(place, unix.S_IFBLK|0o600, int(unix.Mkdev(1, 3))) }, device("c", 1, 3), ""},
+		"same":        {func() error { return unix.Mknod(place, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))) }, device("c", 1, 3), "character special file 640 1:3\n"},
+		"same FIFO":   {func() error { return unix.Mkfifo(place, 0o600) }, device("p", 0, 0), "fifo 640 0:0\n"},
+		"free":        {func() error { return nil }, device("c", 1, 5), "character special file 640 1:5\n"},
+	} {
+		if err := c.put(); err != nil {
+			t.Fatal(err)
+		}
+		var before, after unix.Stat_t
+		unix.Lstat(place, &before)
+		write(t, dir, c.s)
+		if out, stderr, code := run(t, dir); c.want != "" && (code != 0 || out != c.want) {
+			t.Errorf("%s: code %d, %q, %q, want %q", name, code, out, stderr, c.want)
+		} else if c.want == "" && (code != 1 || !strings.Contains(stderr, "linux.devices[0]") || !strings.Contains(stderr, "EEXIST") || !strings.Contains(stderr, "something else than this device is there")) {
+			t.Errorf("%s: code %d, %q, %q", name, code, out, stderr)
+		}
+		if err := unix.Lstat(place, &after); c.want == "" && (err != nil || before.Ino != after.Ino || before.Mode != after.Mode) {
+			t.Errorf("%s: %v, what was there is not", name, err)
+		}
+		if err := os.Remove(place); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -268,13 +268,15 @@ func (a *Asm) fail(c abi.Call, e abi.Errno) {
 	a.row(Row{Kind: RowFail, Call: c, Accept: [4]abi.Errno{e}})
 }
 
-// Parts of struct statx, and where its mode and its inode are.
+// Parts of struct statx, and where its mode, its inode and a device's numbers are.
 const (
 	statxType  = 1
 	statxPerm  = 2
 	statxIno   = 0x100
 	statxMode  = 28
 	statxInode = 32
+	statxMajor = 128
+	statxMinor = 132
 )
 
 // What statfs(2) says of a procfs, and the inode of its root: the kernel's PROC_ROOT_INO.

@@ -196,7 +196,7 @@ func (c *compiler) device(s deviceStep, tree Reg) error {
 	if err := fits(s.field+".path", d.Path); err != nil {
 		return err
 	}
-	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666, Tree: tree}
+	op := &Device{Path: path.Clean("/" + d.Path), Type: d.Type, Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666, Tree: tree, Replace: s.field == ""}
 	if tree == RegNone {
 		op.Have = c.have(op.Path)
 	}

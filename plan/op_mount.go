@@ -521,6 +521,7 @@ type Device struct {
 	Bind         string // the host's node, when it is to be bound
 	Tree         Reg    // the detached /dev that it is made in; none is the container's root
 	Have         int    // leading components of Path that are known to be there
+	Replace      bool   // whatever is there is taken away first; otherwise anything but this very device is an error
 }
 
 // Name implements [Op].
@@ -559,10 +560,20 @@ func (d *Device) lower(a *Asm) {
 	}
 	parent := a.tmp()
 	a.directoryBelow(base, dir, d.Have, parent)
-	// A node that is there already is taken away first: it is the image's, and
-	// may be anything.
-	a.call(abi.CallUnlinkat, fd(parent), a.str(name), num(0)).accept(abi.ENOENT)
-	a.call(abi.CallMknodat, fd(parent), a.str(name), num(kind|uint64(d.Mode)), num(d.number()))
+	unlink := []Arg{fd(parent), a.str(name), num(0)}
+	mknod := []Arg{fd(parent), a.str(name), num(kind | uint64(d.Mode)), num(d.number())}
+	if d.Replace {
+		a.call(abi.CallUnlinkat, unlink...).accept(abi.ENOENT)
+		a.call(abi.CallMknodat, mknod...)
+	} else {
+		a.call(abi.CallMknodat, mknod...).accept(abi.EEXIST)
+		made := a.here() - 1
+		d.same(a, parent, name, kind)
+		// Made anew, it has the mode that is asked for, and no other names.
+		a.call(abi.CallUnlinkat, unlink...)
+		a.call(abi.CallMknodat, mknod...)
+		a.skipOK(made)
+	}
 	if d.Tree != RegNone {
 		// The runtime has a umask. In the root another container could put a link here
 		// meanwhile, which fchmodat would follow; but there it is 0.
@@ -570,6 +581,22 @@ func (d *Device) lower(a *Asm) {
 	}
 	if d.UID != 0 || d.GID != 0 {
 		a.call(abi.CallFchownat, fd(parent), a.str(name), num(uint64(d.UID)), num(uint64(d.GID)), num(abi.AtSymlinkNofollow))
+	}
+}
+
+// same fails where what is there is not this device. runtime-spec wants that to be an error: it is the image's, or on a volume somebody's.
+func (d *Device) same(a *Asm, parent Reg, name string, kind uint64) {
+	there := a.tmp()
+	a.lookupAsIs(parent, name, a.o.Nofollow, there)
+	status := a.statx(there, statxType)
+	only := func(row int) {
+		a.fail(abi.CallMknodat, abi.EEXIST)
+		a.skipOK(row)
+	}
+	only(a.ifMasked(status, statxMode, kind, abi.SIfmt))
+	if kind != abi.SIfifo {
+		only(a.ifMasked(status, statxMajor, uint64(d.Major), 0xffffffff))
+		only(a.ifMasked(status, statxMinor, uint64(d.Minor), 0xffffffff))
 	}
 }
 

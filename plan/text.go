@@ -241,6 +241,8 @@ func fileType(mode uint64) string {
 		return "block device"
 	case abi.SIflnk:
 		return "symbolic link"
+	case abi.SIfifo:
+		return "FIFO"
 	}
 	return fmt.Sprintf("file of type %#o", mode)
 }
@@ -259,6 +261,8 @@ func rowText(r Row, arch abi.Arch) string {
 		switch {
 		case r.Args[1].Val == abi.SIfmt:
 			return fmt.Sprintf("(for anything but a %s:)", fileType(r.Args[0].Val))
+		case r.Off == statxMajor || r.Off == statxMinor:
+			return "(for another device:)"
 		case r.Off == statxAttributes && r.Args[0].Val == statxMountRoot:
 			return "(for anything but the root of a mount:)"
 		case r.Args[0].Val == procMagic:
