@@ -17,7 +17,7 @@ import (
 // once more, with nothing to execute after its wait: 12 kB of memory. Like any
 // child it also has what of this process's is not close-on-exec.
 func Hold(until *os.File, files ...*os.File) (pid int, err error) {
-	stub, err := openStub("", nil)
+	stub, err := openStub(&plan.Stub{})
 	if err != nil {
 		return 0, fmt.Errorf("hold: %w", err)
 	}

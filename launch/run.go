@@ -219,7 +219,7 @@ func (r *run) step(ctx context.Context, i int, s plan.Step) error {
 	case *plan.Clone:
 		return r.clone(ctx, i, op)
 	case *plan.Stub:
-		fd, err := openStub(op.Label, op.Caps)
+		fd, err := openStub(op)
 		if err != nil {
 			return r.fail(i, "memfd_create", err)
 		}

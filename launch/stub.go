@@ -11,11 +11,11 @@ import (
 
 // openStub makes the stub's file: executable, and in memory, sealed against any change. Where sysctl vm.memfd_noexec is 2, nothing in memory may be
 // executed, and it is a file without a name.
-func openStub(label string, caps []plan.Capset) (int, error) {
-	image := stubImage(caps)
-	fd, err := stubInMemory(label, image)
+func openStub(s *plan.Stub) (int, error) {
+	image := stubImage(s)
+	fd, err := stubInMemory(s.Label, image)
 	if err == unix.EACCES {
-		if file, ok := stubInFile(label, image); ok {
+		if file, ok := stubInFile(s.Label, image); ok {
 			return file, nil
 		}
 	}

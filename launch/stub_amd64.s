@@ -16,12 +16,13 @@
 //	it overwrites its arguments, closes all files but the streams, reaps, passes signals on, and ends as the copy does
 //	8: end by SIGHUP, SIGINT, SIGQUIT and SIGTERM, read a byte from argv[0][2], and fcntl(argv[0][2], F_SETFD, FD_CLOEXEC)
 //	fcntl(argv[0][1], F_SETFD, FD_CLOEXEC); when any of these fails, end with 127
+//	if there are instructions of a filter behind the sets: seccomp(SECCOMP_SET_MODE_FILTER, the flags, them)
 //	for each file after argv[0] up to the empty string:
 //		execve(file, what follows the empty string, envp)
 //		ENOENT, ENOTDIR, ELOOP: next; EACCES: note it, next; anything else: note it, stop
 //	write(argv[0][1], {MsgExec, 0, errno}), end with 127
 //
-// A clone, an ioctl or a capset that fails is reported as an execve is: nothing is executed with other sets than were asked for.
+// A clone, an ioctl, a capset or a seccomp that fails is reported as an execve is: nothing is executed with other sets than were asked for.
 //
 // The four signals are those by which people end a program. The first process of a pid namespace gets only what
 // it has a handler for: pid_namespaces(7). The handler is this program: the kernel begins a process with DI 0, and
@@ -119,6 +120,16 @@ scan:
 	ADDQ	$8, R13
 	CMPB	0(AX), $0
 	JNE	scan
+	LEAQ	·stub+1336(SB), DX // stubSize, and 56 bytes for capset
+	CMPW	0(DX), $0
+	JEQ	filtered
+	MOVL	$317, AX
+	MOVL	$1, DI
+	MOVL	16(DX), SI
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	refused
+filtered:
 	MOVL	$2, R12
 next:
 	ADDQ	$8, R14

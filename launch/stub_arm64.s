@@ -91,6 +91,17 @@ scan:
 	ADD	$8, R24, R24
 	MOVBU	0(R9), R9
 	CBNZ	R9, scan
+	ADR	begin, R26
+	ADD	$1336, R26, R26 // stubSize, and 56 bytes for capset
+	MOVHU	0(R26), R9
+	CBZ	R9, filtered
+	MOVD	$1, R0
+	MOVWU	16(R26), R1
+	MOVD	R26, R2
+	MOVD	$277, R8
+	SVC
+	CBNZ	R0, refused
+filtered:
 	MOVD	$2, R25
 next:
 	ADD	$8, R21, R21

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/kakuri/kakuri/internal/nstest"
+	"github.com/kakuri/kakuri/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ func TestStubInFile(t *testing.T) {
 // inFile has the stub in a file, whole and not to be written to by the descriptor that it is executed by.
 func inFile(t *testing.T) {
 	t.Helper()
-	image := stubImage(nil)
+	image := stubImage(&plan.Stub{})
 	fd, ok := stubInFile("", image)
 	if !ok {
 		t.Fatal("there is no place for a file")

@@ -22,10 +22,12 @@ const stubSize = 1280
 
 // stubImage is an ELF executable of one segment, readable and executable, that
 // holds the stub's program: elf(5). Behind that are what it gives to capset(2): a header, and
-// the sets of its two calls, which are the same where one is enough.
-func stubImage(caps []plan.Capset) []byte {
-	const base, header, capset = 0x400000, 64 + 56, 8 + 2*24
-	image := make([]byte, header+stubSize+capset)
+// the sets of its two calls, which are the same where one is enough; and what it gives to seccomp(2): a struct sock_fprog,
+// the flags, and the filter's instructions.
+func stubImage(s *plan.Stub) []byte {
+	const base, header, capset, filter = 0x400000, 64 + 56, 8 + 2*24, 16 + 8
+	caps := s.Caps
+	image := make([]byte, header+stubSize+capset+filter+len(s.Filter))
 	le := binary.LittleEndian
 	copy(image, "\x7fELF\x02\x01\x01")
 	le.PutUint16(image[16:], 2) // ET_EXEC
@@ -54,6 +56,13 @@ func stubImage(caps []plan.Capset) []byte {
 		le.PutUint32(image[header+stubSize:], plan.CapsetVersion)
 		copy(image[header+stubSize+8:], caps[0].Data())
 		copy(image[header+stubSize+32:], caps[len(caps)-1].Data())
+	}
+	if len(s.Filter) > 0 {
+		const at = header + stubSize + capset
+		le.PutUint16(image[at:], uint16(len(s.Filter)/8)) // instructions of 8 bytes
+		le.PutUint64(image[at+8:], base+at+filter)
+		le.PutUint32(image[at+16:], uint32(s.FilterFlags))
+		copy(image[at+filter:], s.Filter)
 	}
 	return image
 }

@@ -436,6 +436,71 @@ func TestStrictFilter(t *testing.T) {
 	want(t, s, "hello\n")
 }
 
+// TestFilterByStub: with no_new_privs a profile need know no call of the runtime's. What is written for other runtimes has execve, and not the execveat that executes the stub,
+// which loads the filter then: it is the container's for all that, whoever its user is, in a process beside the first one, too.
+func TestFilterByStub(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	names := []string{
+		"execve", "brk", "arch_prctl", "set_tid_address", "set_robust_list", "rseq", "prlimit64", "readlinkat", "readlink", "getrandom", "mprotect", "uname", "newfstatat", "fstat", "open", "openat",
+		"write", "writev", "exit_group", "exit", "getuid", "geteuid", "getpid", "getppid", "getgid", "getegid", "mmap", "munmap", "ioctl", "close", "stat", "lstat", "statx", "getcwd", "poll", "ppoll", "read", "lseek",
+		"fork", "vfork", "clone", "wait4", "setuid", "setgid", "nanosleep", "clock_nanosleep", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
+	}
+	line := []string{"/bin/busybox", "sh", "-c", "kill -0 1; exec grep -e CapEff -e Seccomp: /proc/self/status"}
+	const want = "sh: can't kill pid 1: Operation not permitted\nCapEff:\t0000000000000020\nSeccomp:\t2\n"
+	kill := []string{"CAP_KILL"}
+	filtered := func() *specs.Spec {
+		s := base("")
+		s.Process.Args, s.Process.NoNewPrivileges = line, true
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"})
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: kill, Permitted: kill, Effective: kill, Inheritable: kill, Ambient: kill}
+		s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Action: specs.ActAllow, Names: names}}}
+		return s
+	}
+	for _, c := range []struct {
+		uid    uint32
+		userNS bool
+	}{{0, false}, {0, true}, {500, false}, {500, true}} {
+		s := filtered()
+		if s.Process.User.UID = c.uid; c.userNS {
+			withUserNS(s)
+		}
+		p := newPlace(t)
+		dir := bundle(t, s)
+		if out, code := p.do("run", "--bundle", dir, "c"); out != want || code != 0 {
+			t.Errorf("%+v: code %d, %q", c, code, out)
+		}
+		f, err := os.Create(filepath.Join(nstest.Dir(t), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := p.command("create", "--bundle", dir, "c")
+		create.Stdout, create.Stderr = f, f
+		if err := create.Run(); err != nil {
+			t.Fatal(err)
+		}
+		p.good("start", "c")
+		p.untilStopped("c")
+		if out, err := os.ReadFile(f.Name()); err != nil || string(out) != want {
+			t.Errorf("%+v, created: %v, %q", c, err, out)
+		}
+		f.Close()
+		p.good("delete", "c")
+		s.Process.Args = []string{"sleep", "1000"}
+		write(t, dir, s)
+		p.good("run", "-d", "--bundle", dir, "c")
+		if out, code := p.do(append([]string{"exec", "c"}, line...)...); out != want || code != 0 {
+			t.Errorf("%+v, exec: code %d, %q", c, code, out)
+		}
+		p.good("delete", "-f", "c")
+		p.empty()
+	}
+	// Where the stub cannot load it, what is missing is told.
+	s := filtered()
+	s.Process.NoNewPrivileges = false
+	refused(t, bundle(t, s), "linux.seccomp.syscalls", "execveat has to be allowed", "process.noNewPrivileges")
+}
+
 // What hands do, and what they do not.
 func TestHands(t *testing.T) {
 	if err := (Hands{}).Do(context.Background(), &plan.MakeCgroup{Path: "x"}, 1); err == nil || !strings.Contains(err.Error(), "make cgroup") {

@@ -1336,11 +1336,22 @@ func TestFilterOfNothing(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)
 	p := newPlace(t)
-	s := base("true")
-	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
-	dir := bundle(t, s)
-	if out, code := p.do("run", "-b", dir, "c"); code != 128+int(unix.SIGSEGV) {
-		t.Errorf("code %d: %s", code, out)
+	for name, c := range map[string]struct {
+		nnp     bool
+		allowed []specs.LinuxSyscall
+		signal  unix.Signal
+	}{
+		// Of our own process, which cannot execute the stub, of the stub before the program's execve, and behind the filter that it has loaded itself.
+		"process": {false, []specs.LinuxSyscall{{Names: []string{"execveat"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 4, Value: 1, Op: specs.OpEqualTo}}}}, unix.SIGSEGV},
+		"stub":    {false, []specs.LinuxSyscall{{Names: []string{"capset", "prctl", "execveat", "fcntl", "rt_sigprocmask"}, Action: specs.ActAllow}}, unix.SIGTRAP},
+		"program": {true, nil, unix.SIGTRAP},
+	} {
+		s := base("true")
+		s.Process.NoNewPrivileges = c.nnp
+		s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: c.allowed}
+		if out, code := p.do("run", "-b", bundle(t, s), "c"); code != 128+int(c.signal) {
+			t.Errorf("%s: code %d: %s", name, code, out)
+		}
 	}
 	p.empty()
 }

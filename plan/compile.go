@@ -183,6 +183,7 @@ type compiler struct {
 	hasProc, hasSys bool             // their mounts are kept in registers
 	ownDev, ownSys  bool             // in them is nothing but what the plan and the kernel make
 	stub            *Stub            // where one makes the last execve
+	stubFilters     bool             // the stub loads the filter
 	noCapset        bool             // the filter does not let every capset through
 	profile         *seccomp.Program // the filter, when it was compiled
 	loaded          *Seccomp         // the step that loads it

@@ -459,7 +459,7 @@ func (c *compiler) mayFork() error {
 	if err != nil {
 		return err
 	}
-	c.stubForks = filter == nil || filter.Notify == RegNone && c.filterTakesFork()
+	c.stubForks = filter == nil || filter.Notify == RegNone && (c.stubFilters || c.filterTakesFork())
 	return nil
 }
 

@@ -106,6 +106,9 @@ func (c *compiler) credentials() error {
 		return err
 	}
 	early := filter != nil && !p.NoNewPrivileges
+	if filter != nil && c.needsStub() && !c.stubFilters && c.refuses("execveat") {
+		return specErr("linux.seccomp.syscalls", "execveat has to be allowed, by which the program that makes the last execve is executed: with process.noNewPrivileges, and neither an init nor SCMP_ACT_NOTIFY, execve is enough")
+	}
 	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
 	kept := early && p.Capabilities == nil && p.User.UID != 0
 	if len(c.o.Streams) > 0 && !p.Terminal {
@@ -158,6 +161,9 @@ func (c *compiler) credentials() error {
 		c.carry(sets)
 	}
 	if filter != nil && !early {
+		if c.stubFilters {
+			filter.Stub, c.stub.Filter, c.stub.FilterFlags = true, filter.Filter, filter.Flags
+		}
 		c.listener(filter)
 	}
 	// Where root inside could look into an init of this program's, and write to its file, the stub is it. One that waits has another use for it.
@@ -324,7 +330,8 @@ func (c *compiler) filter() (*Seccomp, error) {
 		return nil, nil // a profile that allows everything
 	}
 	c.profile = prog
-	c.noCapset = !c.takes("capset")
+	c.stubFilters = c.mayStubFilter(prog)
+	c.noCapset = !c.stubFilters && !c.takes("capset")
 	notify := RegNone
 	if prog.Notify {
 		if err := c.canSend(prog); err != nil {
@@ -348,10 +355,32 @@ func (c *compiler) filter() (*Seccomp, error) {
 	return c.loaded, nil
 }
 
+// mayStubFilter reports whether the stub is to load the filter, since that does not let all through by which the stub is executed, and what it does before the
+// program's execve. A profile that was written for another runtime has execve, and often not execveat. Without no_new_privs loading it takes
+// a capability that the stub may not have, and an init that stays behind the stub's copy has the filter, too.
+func (c *compiler) mayStubFilter(prog *seccomp.Program) bool {
+	if !c.spec.Process.NoNewPrivileges || !c.needsStub() || prog.Notify || c.o.Init {
+		return false
+	}
+	return !c.takes("execveat") || !c.takes("fcntl") || !c.takes("rt_sigprocmask") || c.o.Wait != "" && (!c.takes("read") || !c.takes("rt_sigaction"))
+}
+
 // takes reports whether the filter lets a call through, whatever its arguments.
 func (c *compiler) takes(name string) bool {
 	nr, known := c.host.Arch.Syscall(name)
 	return known && !slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool { return !passes(answer) })
+}
+
+// refuses reports whether the filter refuses a call, whatever its arguments, and nobody is asked.
+func (c *compiler) refuses(name string) bool {
+	nr, known := c.host.Arch.Syscall(name)
+	return known && !slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool {
+		switch answer & abi.SeccompRetActionFull {
+		case abi.SeccompRetErrno, abi.SeccompRetTrap, abi.SeccompRetKillThread, abi.SeccompRetKillProcess:
+			return false
+		}
+		return true
+	})
 }
 
 // takesWith is takes for these arguments, and 0 for all others.

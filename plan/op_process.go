@@ -531,6 +531,9 @@ type Stub struct {
 	// not ambient, so the sets that the program's execve is to find are carried to it as ambient ones. Two take from the
 	// inheritable set, and so from the ambient one, what the second has there.
 	Caps []Capset `json:",omitempty"`
+	// A program for seccomp(2), which it loads right before the program's execve: see [Seccomp.Stub].
+	Filter      []byte `json:",omitempty"`
+	FilterFlags uint64 `json:",omitempty"`
 }
 
 // Name implements [Op].
@@ -544,6 +547,9 @@ func (s *Stub) String() string {
 	}
 	for _, caps := range s.Caps {
 		label += ", with " + caps.String()
+	}
+	if len(s.Filter) > 0 {
+		label += ", with the filter"
 	}
 	return "memfd_create" + label + ", seal = " + RegStub.String()
 }
