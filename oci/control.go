@@ -85,7 +85,7 @@ func (c *Container) start(ctx context.Context) error {
 			if e != nil {
 				return errors.Join(err, e)
 			}
-			return &ExecError{Program: spec.Process.Args[0], Err: err}
+			return &ExecError{Program: spec.Process.Args[0], Found: true, Err: err}
 		}
 		if err := c.runHooks(ctx, "poststart"); err != nil {
 			return errors.Join(err, c.end())

@@ -194,6 +194,25 @@ func TestConfigElsewhere(t *testing.T) {
 	p.empty()
 }
 
+// TestStartWithoutInterpreter: a program that is there, and cannot be executed for want of its interpreter, is not said to be nowhere in PATH.
+func TestStartWithoutInterpreter(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	for _, program := range []string{"script", "/bin/script"} {
+		s := base("")
+		s.Process.Args = []string{program}
+		dir := bundle(t, s)
+		if err := os.WriteFile(filepath.Join(dir, "rootfs/bin/script"), []byte("#!/no/such\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		p.good("create", "-b", dir, "c")
+		p.bad("exec "+program+": no such file or directory: it was there when the container was created", "start", "c")
+		p.good("delete", "-f", "c")
+	}
+	p.empty()
+}
+
 func TestKillAndDelete(t *testing.T) {
 	nstest.Root(t)
 	nstest.NoLeaks(t)

@@ -100,12 +100,17 @@ var (
 // An ExecError is a program of the container that is not there, or cannot be executed, when all else is done. Its text is that of runc.
 type ExecError struct {
 	Program string
+	Found   bool // it was there when the container was created: what is missing is its interpreter, or it has gone since
 	Err     error
 }
 
 // Error is one line.
 func (e *ExecError) Error() string {
-	if errors.Is(e.Err, os.ErrNotExist) && !strings.Contains(e.Program, "/") {
+	missing := errors.Is(e.Err, os.ErrNotExist)
+	if missing && e.Found {
+		return "exec " + e.Program + ": " + e.Err.Error() + ": it was there when the container was created; so it has gone since, or the interpreter that it names, by its first line or its ELF header, is not there"
+	}
+	if missing && !strings.Contains(e.Program, "/") {
 		return fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Program)
 	}
 	return "exec " + e.Program + ": " + e.Err.Error()
