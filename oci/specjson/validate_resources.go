@@ -60,8 +60,8 @@ func (c *checker) deviceRule(i int, rule *specs.LinuxDeviceCgroup) {
 		}
 	}
 	switch rest := strings.Trim(rule.Access, "rwm"); {
-	case rule.Access == "":
-		c.refuse(place{"devices", i, "access"}.String(), "some of r, w and m", `""`, `write "rwm" for any access`)
+	case !strings.ContainsAny(rule.Access, "rwm"): // of all that is left a rule about nothing
+		c.refuse(place{"devices", i, "access"}.String(), "some of r, w and m", quote(rule.Access), `write "rwm" for any access`)
 	case rest != "":
 		// runc takes such rules, and its own tests have one.
 		c.warn(place{"devices", i, "access"}.String(), "some of r, w and m", quote(rule.Access), "other letters are ignored")

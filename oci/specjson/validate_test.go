@@ -283,6 +283,7 @@ func TestValidate(t *testing.T) {
 
 		{`{"linux":{"resources":{"devices":[{"type":"p","access":"r"}]}}}`, `linux.resources.devices[0].type: want one of a, b and c, got "p"`},
 		{`{"linux":{"resources":{"devices":[{"access":""}]}}}`, `linux.resources.devices[0].access: want some of r, w and m, got ""`},
+		{`{"linux":{"resources":{"devices":[{"access":"RWM"}]}}}`, `linux.resources.devices[0].access: want some of r, w and m, got "RWM"`},
 		{`{"linux":{"resources":{"devices":[{"access":"r","major":-2}]}}}`, `linux.resources.devices[0].major: want an integer from 0 to 4095, got -2`},
 		{`{"linux":{"resources":{"devices":[{"access":"r","minor":1048576}]}}}`, `linux.resources.devices[0].minor: want an integer from 0 to 1048575, got 1048576`},
 		{`{"linux":{"resources":{"memory":{"limit":-2}}}}`, `linux.resources.memory.limit: want a limit, or -1 for none, got -2`},
