@@ -89,7 +89,7 @@ func TestNoProgram(t *testing.T) {
 	nstest.NoLeaks(t)
 	p := newPlace(t)
 	s := base("")
-	for program, want := range map[string]string{"/no/such": "exec /no/such: no such file or directory\n", "nosuch": `exec: "nosuch": executable file not found in $PATH` + "\n"} {
+	for program, want := range map[string]string{"/no/such": "exec /no/such: no such file or directory\n", "nosuch": `unable to start container process: exec: "nosuch": executable file not found in $PATH` + "\n"} {
 		s.Process.Args = []string{program}
 		dir := bundle(t, s)
 		for _, verb := range []string{"run", "create"} {

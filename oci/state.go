@@ -97,7 +97,8 @@ var (
 	ErrInvalidID  = errors.New("invalid container ID format")
 )
 
-// An ExecError is a program of the container that is not there, or cannot be executed, when all else is done. Its text is that of runc.
+// An ExecError is a program of the container that is not there, or cannot be executed, when all else is done. Its text is that of runc: of a name that is in no directory
+// of PATH from the beginning by which Cloud Foundry's Garden knows it, whose callers try another shell then; of a path what execve says, of a missing interpreter, too.
 type ExecError struct {
 	Program string
 	Found   bool // it was there when the container was created: what is missing is its interpreter, or it has gone since
@@ -111,7 +112,7 @@ func (e *ExecError) Error() string {
 		return "exec " + e.Program + ": " + e.Err.Error() + ": it was there when the container was created; so it has gone since, or the interpreter that it names, by its first line or its ELF header, is not there"
 	}
 	if missing && !strings.Contains(e.Program, "/") {
-		return fmt.Sprintf("exec: %q: executable file not found in $PATH", e.Program)
+		return fmt.Sprintf("unable to start container process: exec: %q: executable file not found in $PATH", e.Program)
 	}
 	return "exec " + e.Program + ": " + e.Err.Error()
 }
