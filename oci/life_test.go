@@ -418,7 +418,7 @@ func TestStartError(t *testing.T) {
 	if err := os.Remove(gone); err != nil {
 		t.Fatal(err)
 	}
-	p.bad("exec /gone: no such file or directory\n", "start", "x")
+	p.bad("exec /gone: no such file or directory: it was there when the container was created", "start", "x")
 	p.untilStopped("x")
 	p.good("delete", "x")
 	p.empty()
