@@ -103,14 +103,11 @@ fi
 step "build"
 for arch in amd64 arm64; do
 	GOARCH=$arch go build -trimpath -o "bin/$arch/" ./cmd/...
+	# Fuzz targets need a build of their own, in which functions have larger frames: too large, they do not fit on a stack that cannot grow.
+	GOARCH=$arch go test -c -o /dev/null -fuzz . ./host
 done
 # The pure rooms make no system call: they build where there are none.
 GOOS=js GOARCH=wasm go build ./abi ./cgroup/limits ./plan ./seccomp ./ui ./tour
-
-# Fuzz targets need a build of their own, in which functions have larger frames: too large, they do not fit on a stack that cannot grow.
-for arch in amd64 arm64; do
-	GOARCH=$arch go test -c -o /dev/null -fuzz . ./host
-done
 
 # What mounts, clones or changes the network does so in namespaces of its own; the
 # whole run is in a mount namespace, too, so that a fault cannot reach the machine.

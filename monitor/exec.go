@@ -181,10 +181,9 @@ func (m *monitor) parent(order Exec, p *launch.Process, started func()) {
 func (m *monitor) execEnds(ended chan struct{}) {
 	m.mu.Lock()
 	m.execed = slices.DeleteFunc(m.execed, func(other chan struct{}) bool { return other == ended })
-	m.rested = false // it is to become small once more
 	m.mu.Unlock()
 	close(ended)
-	time.AfterFunc(settled, m.settle)
+	m.settleAgain()
 }
 
 // lastExecs waits until the ends are told of what ran in a container that has ended, with all of its processes: a moment, since one that shares the pid namespace

@@ -104,10 +104,10 @@ func (m *monitor) watchHealth(r *run, goesOn bool) {
 		wait = min(wait, max(0, time.Until(m.check)))
 	}
 	checks := checker{h: h, run: func() (HealthResult, bool) {
-		defer m.stayAwake()()
+		defer m.stayAwake()() // one that nothing ends goes on behind checkHealth
 		return m.checkOnce(h)
 	}, grace: healthGrace}
-	go func() {
+	go func(now Health) { // which is not the one in the state: that stays as it is
 		for {
 			m.mu.Lock()
 			m.check = time.Now().Add(wait)
@@ -122,13 +122,10 @@ func (m *monitor) watchHealth(r *run, goesOn bool) {
 				return
 			}
 			if wait = h.wait(now.Status, time.Since(r.began)); wait >= checkRest {
-				m.mu.Lock()
-				m.rested = false // it is to become small once more
-				m.mu.Unlock()
-				time.AfterFunc(settled, m.settle)
+				m.settleAgain()
 			}
 		}
-	}()
+	}(now)
 }
 
 // checkRest is how long it is to be until the next check of a container that its monitor rests meanwhile: a check and a rest cost as much.
@@ -143,13 +140,12 @@ func (m *monitor) checkHealth(r *run, now Health, checks *checker) (_ Health, on
 	}
 	before := now.Status
 	now = checks.h.next(now, result, r.began)
-	kept := now
 	m.mu.Lock()
 	if m.run != r || m.state.Status != Running {
 		m.mu.Unlock()
 		return now, false
 	}
-	m.state.Health = &kept
+	m.state.Health = &now
 	WriteState(m.order.Dir, m.state)
 	m.mu.Unlock()
 	if now.Status != before {

@@ -569,6 +569,14 @@ func (m *monitor) settle() {
 	unix.Write(m.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a number in eventfd(2); one that is full wakes as well
 }
 
+// settleAgain has the monitor make itself small once more, after work that it did not do while it rested.
+func (m *monitor) settleAgain() {
+	m.mu.Lock()
+	m.rested = false
+	m.mu.Unlock()
+	time.AfterFunc(settled, m.settle)
+}
+
 // settleHere is the rest of that, by the thread that is the container's parent.
 func (m *monitor) settleHere() {
 	unix.Read(m.wake, make([]byte, 8))

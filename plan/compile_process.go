@@ -330,7 +330,7 @@ func (c *compiler) filter() (*Seccomp, error) {
 		return nil, nil // a profile that allows everything
 	}
 	c.profile = prog
-	c.stubFilters = c.mayStubFilter(prog)
+	c.stubFilters = c.mayStubFilter()
 	c.noCapset = !c.stubFilters && !c.takes("capset")
 	notify := RegNone
 	if prog.Notify {
@@ -358,29 +358,31 @@ func (c *compiler) filter() (*Seccomp, error) {
 // mayStubFilter reports whether the stub is to load the filter, since that does not let all through by which the stub is executed, and what it does before the
 // program's execve. A profile that was written for another runtime has execve, and often not execveat. Without no_new_privs loading it takes
 // a capability that the stub may not have, and an init that stays behind the stub's copy has the filter, too.
-func (c *compiler) mayStubFilter(prog *seccomp.Program) bool {
-	if !c.spec.Process.NoNewPrivileges || !c.needsStub() || prog.Notify || c.o.Init {
+func (c *compiler) mayStubFilter() bool {
+	if !c.spec.Process.NoNewPrivileges || !c.needsStub() || c.profile.Notify || c.o.Init {
 		return false
 	}
 	return !c.takes("execveat") || !c.takes("fcntl") || !c.takes("rt_sigprocmask") || c.o.Wait != "" && (!c.takes("read") || !c.takes("rt_sigaction"))
 }
 
 // takes reports whether the filter lets a call through, whatever its arguments.
-func (c *compiler) takes(name string) bool {
-	nr, known := c.host.Arch.Syscall(name)
-	return known && !slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool { return !passes(answer) })
-}
+func (c *compiler) takes(name string) bool { return c.always(name, passes) }
 
 // refuses reports whether the filter refuses a call, whatever its arguments, and nobody is asked.
 func (c *compiler) refuses(name string) bool {
-	nr, known := c.host.Arch.Syscall(name)
-	return known && !slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool {
+	return c.always(name, func(answer uint32) bool {
 		switch answer & abi.SeccompRetActionFull {
 		case abi.SeccompRetErrno, abi.SeccompRetTrap, abi.SeccompRetKillThread, abi.SeccompRetKillProcess:
-			return false
+			return true
 		}
-		return true
+		return false
 	})
+}
+
+// always reports whether each answer that the filter may give to a call is of a kind.
+func (c *compiler) always(name string, kind func(answer uint32) bool) bool {
+	nr, known := c.host.Arch.Syscall(name)
+	return known && !slices.ContainsFunc(seccomp.Reach(c.profile.Instructions, c.host.Arch, nr), func(answer uint32) bool { return !kind(answer) })
 }
 
 // takesWith is takes for these arguments, and 0 for all others.
