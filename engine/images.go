@@ -213,6 +213,11 @@ func (k keeper) PutBlob(ctx context.Context, blob io.Reader, d v1.Descriptor, in
 	return l.Size, err
 }
 
+func (k keeper) Ready(ctx context.Context, chain []digest.Digest) error {
+	_, err := k.s.View(ctx, chain, "")
+	return err
+}
+
 // show has a blob that is kept be one of the images' layout, too: other programs find it there.
 func (k keeper) show(diff, id digest.Digest) error {
 	f, err := k.s.Blob(diff, id)

@@ -85,7 +85,7 @@ func TestPullRemoved(t *testing.T) {
 	name := testimage.Registry(t, map[string]gcr.Image{"removed:1": img}) + "/removed:1"
 	var removed error
 	_, err = e.Pull(t.Context(), name, image.PullOptions{Progress: func(p image.Event) {
-		if strings.HasPrefix(p.Status, "Status: Downloaded") {
+		if strings.HasPrefix(p.Status, "Digest: ") {
 			_, removed = e.RemoveImage(t.Context(), name, false)
 		}
 	}})
@@ -98,6 +98,49 @@ func TestPullRemoved(t *testing.T) {
 	}
 	if left, err := s.List(); err != nil || len(left) > 0 {
 		t.Errorf("layers are left: %v %v", left, err)
+	}
+}
+
+// TestImagesAreReady: an image that was imported, loaded or pulled has its index before its first container asks for it.
+func TestImagesAreReady(t *testing.T) {
+	img, err := randomly.Image(2048, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := testimage.Registry(t, map[string]gcr.Image{"ready:1": img})
+	var archive bytes.Buffer
+	for _, way := range []struct {
+		name string
+		add  func(*image.Store) error
+	}{
+		{"import", func(s *image.Store) error {
+			_, err := s.Import(t.Context(), bytes.NewReader(make([]byte, 1024)), "ready:1", image.ImportOptions{})
+			return errors.Join(err, s.Save(t.Context(), &archive, []string{"ready:1"}, image.SaveOptions{}))
+		}},
+		{"load", func(s *image.Store) error {
+			_, err := s.Load(t.Context(), &archive, image.LoadOptions{})
+			return err
+		}},
+		{"pull", func(s *image.Store) error {
+			_, err := s.Pull(t.Context(), registry+"/ready:1", image.PullOptions{})
+			return err
+		}},
+		{"pull of all tags", func(s *image.Store) error {
+			_, err := s.PullTags(t.Context(), registry+"/ready", image.PullOptions{})
+			return err
+		}},
+	} {
+		e := open(t)
+		s, err := e.Images()
+		if err == nil {
+			err = way.add(s)
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", way.name, err)
+		}
+		if list, err := os.ReadDir(filepath.Join(e.data, "indexes")); err != nil || len(list) != 1 {
+			t.Errorf("%s: %d indexes, %v", way.name, len(list), err)
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func (e *Engine) image(ctx context.Context, c *Config) (img image.Image, release
 	if e.pulling != nil {
 		told = e.pulling(c.Image, c.Pull != "always")
 	}
-	img, err = e.pull(ctx, s, c.Image, image.PullOptions{Platform: p, Progress: told})
+	img, err = s.Pull(ctx, c.Image, image.PullOptions{Platform: p, Progress: told})
 	return img, release, err
 }
 
@@ -93,24 +93,7 @@ func (e *Engine) Pull(ctx context.Context, name string, o image.PullOptions) (im
 	if err != nil {
 		return image.Image{}, err
 	}
-	return e.pull(ctx, s, name, o)
-}
-
-func (e *Engine) pull(ctx context.Context, s *image.Store, name string, o image.PullOptions) (image.Image, error) {
-	release, err := s.Hold(ctx) // who removes the image meanwhile does not take its layers from under the index
-	if err != nil {
-		return image.Image{}, err
-	}
-	defer release()
-	img, err := s.Pull(ctx, name, o)
-	if err != nil {
-		return img, err
-	}
-	layers, err := e.Storage()
-	if err == nil && len(img.Chain()) > 0 {
-		_, err = layers.View(ctx, img.Chain(), "")
-	}
-	return img, err
+	return s.Pull(ctx, name, o)
 }
 
 // applyImage completes what was asked for by what the image says, as Docker does. What an image says that means nothing is left out, and given back: who runs

@@ -112,6 +112,15 @@ func (d dirLayers) ids() (list []digest.Digest) {
 	return list
 }
 
+func (d dirLayers) Ready(_ context.Context, chain []digest.Digest) error {
+	for _, id := range chain {
+		if _, err := d.Stat(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (d dirLayers) Sweep(_ context.Context, used func(digest.Digest) bool) (out Swept, err error) {
 	for _, id := range d.ids() {
 		if !used(id) {

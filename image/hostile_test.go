@@ -61,6 +61,11 @@ func (k keeper) Blob(_ context.Context, diff digest.Digest, d v1.Descriptor) (io
 	return f, gone(err)
 }
 
+func (k keeper) Ready(ctx context.Context, chain []digest.Digest) error {
+	_, err := k.s.View(ctx, chain, "")
+	return err
+}
+
 func (k keeper) Sweep(_ context.Context, used func(digest.Digest) bool) (Swept, error) {
 	removed, n, err := k.s.GC(used)
 	return Swept{removed, n}, err

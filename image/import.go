@@ -62,6 +62,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, name string, o ImportOp
 	}
 	img, err := s.compose(ctx, c, NewLayer{DiffID: id, Size: size, Comment: comment}, nil, names, nil)
 	if err == nil {
+		err = s.ready(ctx, img)
+	}
+	if err == nil {
 		s.tell("import", img.ID.String(), img.ID.String(), img.labels())
 		s.tellTags(img, names)
 	}

@@ -28,6 +28,9 @@ type Layers interface {
 	// Blob gives the compressed form of a layer that desc's digest names, byte for byte; fs.ErrNotExist when it cannot be made.
 	Blob(ctx context.Context, diffID digest.Digest, desc v1.Descriptor) (io.ReadCloser, error)
 
+	// Ready does what can be done ahead for an image's first container: chain has its layers, the lowest first.
+	Ready(ctx context.Context, chain []digest.Digest) error
+
 	// Sweep removes the layers that used denies. No Put is under way: the image store holds its lock.
 	Sweep(ctx context.Context, used func(diffID digest.Digest) bool) (Swept, error)
 

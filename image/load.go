@@ -181,7 +181,9 @@ func (l *loader) archive(ctx context.Context) ([]Loaded, error) {
 			return list, err
 		}
 		list = append(list, loaded)
-		l.told(loaded)
+		if err := l.arrived(ctx, loaded); err != nil {
+			return list, err
+		}
 	}
 	return list, l.some(list)
 }
@@ -193,14 +195,18 @@ func (l *loader) some(list []Loaded) error {
 	return nil
 }
 
-// told has Docker's words.
-func (l *loader) told(loaded Loaded) {
+// arrived has an image ready to be run, and says so in Docker's words.
+func (l *loader) arrived(ctx context.Context, loaded Loaded) error {
+	if err := l.s.ready(ctx, loaded.Image); err != nil {
+		return err
+	}
 	for _, n := range loaded.Names {
 		l.rep.tell(Event{Status: "Loaded image: " + n})
 	}
 	if len(loaded.Names) == 0 {
 		l.rep.tell(Event{Status: "Loaded image ID: " + loaded.Image.ID.String()})
 	}
+	return nil
 }
 
 func (l *loader) wanted(p Platform) bool {
@@ -330,7 +336,9 @@ func (l *loader) layout(ctx context.Context) ([]Loaded, error) {
 			return list, err
 		}
 		list = append(list, loaded)
-		l.told(loaded)
+		if err := l.arrived(ctx, loaded); err != nil {
+			return list, err
+		}
 	}
 	return list, l.some(list)
 }

@@ -98,7 +98,14 @@ type puller struct {
 
 // pull fetches one image; newer says that it is another one than was here under the name.
 func (s *Store) pull(ctx context.Context, r Reference, o PullOptions) (img Image, newer bool, err error) {
-	img, newer, err = s.tryPull(ctx, r, o)
+	release, err := s.Hold(ctx) // before anything that a sweep could take for garbage
+	if err != nil {
+		return Image{}, false, err
+	}
+	defer release()
+	if img, newer, err = s.tryPull(ctx, r, o); err == nil {
+		err = s.ready(ctx, img)
+	}
 	if err != nil {
 		return Image{}, false, fmt.Errorf("pull %s: %w", r.Familiar(), friendly(r, err))
 	}
@@ -158,11 +165,6 @@ func (s *Store) tryPull(ctx context.Context, r Reference, o PullOptions) (img Im
 		return Image{}, false, err
 	}
 	defer s.net.close()
-	release, err := s.Hold(ctx) // before anything that a sweep could take for garbage
-	if err != nil {
-		return Image{}, false, err
-	}
-	defer release()
 	pulling := func() { p.rep.tell(Event{ID: r.identifier(), Status: "Pulling from " + r.Path}) } // when there is something to pull
 	if img, at, ok := p.current(ctx); ok {
 		pulling()

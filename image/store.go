@@ -178,6 +178,14 @@ func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	}, nil
 }
 
+// ready has what was just added ready to be run: nobody's first container waits for it. The caller holds the store.
+func (s *Store) ready(ctx context.Context, img Image) error {
+	if len(img.Chain()) == 0 {
+		return nil
+	}
+	return s.o.Layers.Ready(ctx, img.Chain())
+}
+
 const (
 	// unswept is a file that is there where a sweep is due: somebody has taken names off and comes to it, or found others adding or sweeping. The last of those who add
 	// sweeps instead, or the next one.
