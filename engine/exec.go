@@ -244,6 +244,10 @@ func (e *Engine) execProcess(c Container, box *oci.Container, x ExecConfig) (*sp
 		if p.User, home, err = resolveUser(inRoot(root), x.User); err != nil {
 			return nil, err
 		}
+		// A group of --group-add is the container's, of a device say, and no user's: Docker's execs have it, too.
+		if err := addGroups(inRoot(root), &p.User, c.Config.GroupAdd); err != nil {
+			return nil, err
+		}
 	}
 	for _, v := range x.Env {
 		if err := checkEnv(v); err != nil {

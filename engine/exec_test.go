@@ -66,7 +66,7 @@ func TestExec(t *testing.T) {
 	nstest.Root(t)
 	e, root := open(t), nstest.RootFS(t)
 	cfg := asleep(root)
-	cfg.Env, cfg.Workdir, cfg.CapDrop = []string{"A=1", "B=2"}, "/tmp", []string{"CHOWN"}
+	cfg.Env, cfg.Workdir, cfg.CapDrop, cfg.GroupAdd = []string{"A=1", "B=2"}, "/tmp", []string{"CHOWN"}, []string{"44"}
 	c := started(t, e, cfg)
 	line := func(s string) []string { return []string{"sh", "-c", s} }
 	for _, test := range []struct {
@@ -79,7 +79,7 @@ func TestExec(t *testing.T) {
 		{"what the container has", ExecConfig{Command: line("echo $A $B $HOME; pwd; id -u; echo $TERM.; exit 3")}, "", "1 2 /root\n/tmp\n0\n.\n", 3},
 		{"its own", ExecConfig{Command: line("echo $A $B $C; pwd"), Env: []string{"A=x", "B", "C="}, Workdir: "/etc"}, "", "x\n/etc\n", 0},
 		{"a user by name", ExecConfig{Command: line("id -u; id -g; echo $HOME; grep CapEff /proc/self/status"), User: "web"}, "", "33\n33\n/srv/web\nCapEff:\t0000000000000000\n", 0},
-		{"a user by number", ExecConfig{Command: line("id -u; id -g"), User: "5:6"}, "", "5\n6\n", 0},
+		{"a user by number", ExecConfig{Command: line("id -u; id -g; id -G"), User: "5:6"}, "", "5\n6\n6 44\n", 0},
 		{"stdin", ExecConfig{Command: []string{"cat"}}, "typed", "typed", 0},
 		{"both outputs", ExecConfig{Command: line("echo o; echo e >&2")}, "", "o\ne\n", 0},
 		{"a signal", ExecConfig{Command: line("kill -9 $$")}, "", "", 137},

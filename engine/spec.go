@@ -390,14 +390,8 @@ func (b *builder) user() error {
 	if err != nil {
 		return err
 	}
-	for _, g := range b.run.GroupAdd {
-		gid, err := resolveGroup(b.readFile, g)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(u.AdditionalGids, gid) {
-			u.AdditionalGids = append(u.AdditionalGids, gid)
-		}
+	if err := addGroups(b.readFile, &u, b.run.GroupAdd); err != nil {
+		return err
 	}
 	if err := b.hasIDs(user, u); err != nil {
 		return err

@@ -140,6 +140,20 @@ func memberships(read reader, u specs.User) []uint32 {
 	return gids
 }
 
+// addGroups gives u those of --group-add, too.
+func addGroups(read reader, u *specs.User, groups []string) error {
+	for _, g := range groups {
+		gid, err := resolveGroup(read, g)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(u.AdditionalGids, gid) {
+			u.AdditionalGids = append(u.AdditionalGids, gid)
+		}
+	}
+	return nil
+}
+
 // resolveGroup looks up a group by name or number.
 func resolveGroup(read reader, group string) (uint32, error) {
 	if gid, ok := parseID(group); ok {
