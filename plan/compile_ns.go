@@ -192,6 +192,11 @@ func (c *compiler) ids() error {
 	if len(c.uids) == 0 || len(c.gids) == 0 {
 		return specErr("linux.uidMappings", "a new user namespace needs uidMappings and gidMappings")
 	}
+	if c.openForHooks() && (hostID(c.uids, 0) != c.host.UID || hostID(c.gids, 0) != c.host.GID) {
+		// ptrace(2), "Ptrace access mode checking": what builds the container has root's ids inside by then, and its memory is of the caller's own user namespace.
+		return specErr("hooks.createContainer", "a hook in the container's namespaces can be run by an ordinary user whose own ids are root's inside alone, since the kernel opens them to nobody else: "+
+			"leave out what maps others to 0 (linux.uidMappings; --userns keep-id), or do it as root")
+	}
 	direct := c.host.MapsIDs()
 	single := len(c.gids) == 1 && c.gids[0].Size == 1
 	if !direct && single {

@@ -163,6 +163,22 @@ func TestErrors(t *testing.T) {
 	another := strings.ReplaceAll(userNS, "1000", "1001")
 	wantSpecError(t, "another's id", decode(t, config(another)), userFacts(), Options{}, "linux.uidMappings", "privileges")
 
+	// A subordinate id is root inside, as with --userns keep-id.
+	f.NewGIDMap = "/usr/bin/newgidmap"
+	const kept = `"linux":{"namespaces":[{"type":"user"},{"type":"mount"}],"uidMappings":[{"containerID":0,"hostID":%d,"size":1},{"containerID":1,"hostID":200000,"size":9}],` +
+		`"gidMappings":[{"containerID":0,"hostID":%d,"size":1},{"containerID":1,"hostID":200000,"size":9}]}`
+	const hook = `"hooks":{"createContainer":[{"path":"/h"}]}`
+	wantSpecError(t, "a hook inside, and another's uid is root there", decode(t, config(fmt.Sprintf(kept, 100000, f.GID), hook)), f, Options{}, "hooks.createContainer", "keep-id")
+	wantSpecError(t, "a hook inside, and another's gid is root there", decode(t, config(fmt.Sprintf(kept, f.UID, 100000), hook)), f, Options{}, "hooks.createContainer", "keep-id")
+	for name, spec := range map[string]string{
+		"a hook inside, and the caller is root there": config(fmt.Sprintf(kept, f.UID, f.GID), hook),
+		"a hook outside":                              config(fmt.Sprintf(kept, 100000, 100000), `"hooks":{"createRuntime":[{"path":"/h"}]}`),
+	} {
+		if _, err := Compile(decode(t, spec), f, Options{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
 	var many []string
 	for i := range 220 {
 		many = append(many, fmt.Sprintf(`{"destination":"/m%d","type":"bind","source":"/m","options":["idmap"]}`, i))
