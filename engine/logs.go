@@ -75,10 +75,8 @@ func checkLog(l LogConfig) error {
 			return fmt.Errorf("--log-opt %s=%s: %w", key, l.Options[key], err)
 		}
 	}
-	if _, err := template.New("tag").Parse(l.Options["tag"]); err != nil {
-		return fmt.Errorf("--log-opt tag=%s: %w", l.Options["tag"], err)
-	}
-	return nil
+	_, err := tagTemplate(l.Options["tag"])
+	return err
 }
 
 // inMemory are the options of a log that lies with its container in the directory of what does not outlive a boot: that is memory, often a tenth of it for
@@ -192,6 +190,18 @@ func (l logInfo) ExtraAttributes() map[string]string { return l.Attributes }
 // Hostname is that of the machine.
 func (l logInfo) Hostname() (string, error) { return os.Hostname() }
 
+// tagTemplate is a template of log tags, with Docker's functions that make sense of what one has.
+func tagTemplate(text string) (*template.Template, error) {
+	t, err := template.New("tag").Funcs(template.FuncMap{
+		"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err },
+		"join": strings.Join, "split": strings.Split, "lower": strings.ToLower, "upper": strings.ToUpper,
+	}).Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("--log-opt tag=%s: %w", text, err)
+	}
+	return t, nil
+}
+
 func (c *Container) logTag(text string, attrs map[string]string) (string, error) {
 	image := strings.TrimPrefix(c.ImageID, "sha256:")
 	info := logInfo{
@@ -203,9 +213,9 @@ func (c *Container) logTag(text string, attrs map[string]string) (string, error)
 	if len(c.Command) > 0 {
 		info.ContainerEntrypoint, info.ContainerArgs = c.Command[0], c.Command[1:]
 	}
-	t, err := template.New("tag").Funcs(template.FuncMap{"json": func(v any) (string, error) { b, err := json.Marshal(v); return string(b), err }, "join": strings.Join, "lower": strings.ToLower, "upper": strings.ToUpper}).Parse(text)
+	t, err := tagTemplate(text)
 	if err != nil {
-		return "", fmt.Errorf("--log-opt tag=%s: %w", text, err)
+		return "", err
 	}
 	var b bytes.Buffer
 	if err := t.Execute(&b, info); err != nil {

@@ -141,9 +141,13 @@ func TestLogConfig(t *testing.T) {
 		{"", nil, "0123456789ab", "map[]"},
 		{"", map[string]string{"tag": "{{.Name}}/{{.ImageName}}/{{.ImageID}}/{{.Command}}", "labels": "com.a,none", "env": "E"}, "web/nginx:1/abcdefabcdef/a b", "map[E:z com.a:1 tag:web/nginx:1/abcdefabcdef/a b]"},
 		{"journald", map[string]string{"tag": "{{.FullID}}", "env-regex": "^(OS|os)", "labels-regex": "^b$"}, c.ID, "map[OS:x b:2 os:y]"},
+		{"syslog", map[string]string{"tag": `{{json .ContainerLabels}} {{join (split .ImageName ":") "-" | upper}}`}, `{"b":"2","com.a":"1"} NGINX-1`, "map[]"},
 		{"syslog", map[string]string{"tag": `{{with .ExtraAttributes}}{{index . "E"}}{{end}}`, "env": "E"}, "z", "map[E:z]"},
 	} {
 		c.Config.Log = LogConfig{Driver: test.driver, Options: test.options}
+		if err := checkLog(c.Config.Log); err != nil {
+			t.Errorf("%s %v is refused before the container is made: %v", test.driver, test.options, err)
+		}
 		got, err := c.logConfig(context.Background())
 		if err != nil || got.Tag != test.tag || fmt.Sprint(got.Attrs) != test.attrs || got.File != "/c/container.log" {
 			t.Errorf("%s %v: %v: %+v", test.driver, test.options, err, got)
