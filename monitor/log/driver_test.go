@@ -237,7 +237,7 @@ func TestSyslog(t *testing.T) {
 		if err := Reach(s); err != nil {
 			t.Errorf("%s: %v", test.address, err)
 		}
-		s.Write(Stderr, []byte("line\n"), at)
+		s.Write(Stderr, []byte("\nline\n"), at) // an empty line says nothing
 		fd := test.fd
 		if test.accept {
 			if fd, _, err = unix.Accept(test.fd); err != nil {

@@ -103,6 +103,9 @@ func parseFacility(s string) (int, error) {
 
 func (s *syslog) keep(list []entry) (int, error) {
 	for i := range list {
+		if len(list[i].line) == 0 {
+			continue // as Docker's: it would be a message without any text
+		}
 		if err := s.send(&list[i]); err != nil {
 			return i, err
 		}
