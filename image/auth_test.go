@@ -733,7 +733,7 @@ func TestHelpers(t *testing.T) {
 case $1 in
 store) cat > ` + dir + `/secret ;;
 get) read -r server; if grep -q "\"$server\"" ` + dir + `/secret 2>/dev/null; then cat ` + dir + `/secret; else echo "credentials not found in native keychain"; exit 1; fi ;;
-erase) rm -f ` + dir + `/secret ;;
+erase) rm ` + dir + `/secret 2>&- || { echo "credentials not found in native keychain"; exit 1; } ;;
 *) echo broken >&2; exit 2 ;;
 esac
 `
@@ -769,6 +769,15 @@ esac
 	}
 	if c, err := k.get(t.Context(), "one.example", "a/b"); err != nil || !c.empty() {
 		t.Errorf("%+v %v", c, err)
+	}
+	if err := k.drop(t.Context(), "one.example"); err != nil {
+		t.Errorf("nothing was kept any more: %v", err)
+	}
+	if err := os.WriteFile(k.path, []byte(`{"credsStore":"nobody-has-this"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.drop(t.Context(), "one.example"); err == nil || !strings.Contains(err.Error(), "docker-credential-nobody-has-this erase") {
+		t.Errorf("what a program keeps that is not there is not forgotten: %v", err)
 	}
 	for _, name := range []string{"../x", "/bin/sh", "", "nobody-has-this"} {
 		if _, err := runHelper(t.Context(), name, "get", nil); err == nil {

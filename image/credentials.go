@@ -269,7 +269,7 @@ func (k keyring) drop(ctx context.Context, host string) error {
 		return err
 	}
 	if h := c.helper(host); h != "" {
-		if _, err := runHelper(ctx, h, "erase", []byte(keyOf(host))); err != nil && !strings.Contains(err.Error(), "not found") {
+		if _, err := runHelper(ctx, h, "erase", []byte(keyOf(host))); err != nil && !notFound(err) {
 			return err
 		}
 	}
@@ -362,10 +362,13 @@ func (c *configFile) encode() ([]byte, error) {
 	return json.MarshalIndent(c.all, "", "\t")
 }
 
+// notFound reports whether a helper has said that it knows nothing of a server, in the words that its protocol has for that: a program that is not found is something else.
+func notFound(err error) bool { return strings.Contains(err.Error(), "credentials not found") }
+
 func helperGet(ctx context.Context, name, server string) (Credentials, error) {
 	raw, err := runHelper(ctx, name, "get", []byte(server))
 	if err != nil {
-		if strings.Contains(err.Error(), "credentials not found") {
+		if notFound(err) {
 			return Credentials{}, nil
 		}
 		return Credentials{}, err
