@@ -726,6 +726,31 @@ func TestPullHelperMissing(t *testing.T) {
 	}
 }
 
+// TestPublicHelperMissing: an image that everybody may have is pulled without the credentials that cannot be had, and one that not everybody may have is refused for want of them.
+func TestPublicHelperMissing(t *testing.T) {
+	k := serve(t, pullable())
+	public := true
+	k.guard(fmt.Sprintf(`Bearer realm="%s/token"`, k.url), func(auth string) bool { return public && auth == "Bearer anybody" }, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/token" {
+			return false
+		}
+		_ = json.NewEncoder(w).Encode(map[string]string{"token": "anybody"})
+		return true
+	})
+	s := newStore(t, nil)
+	if err := errors.Join(os.MkdirAll(s.o.DockerConfig, 0o700),
+		os.WriteFile(filepath.Join(s.o.DockerConfig, "config.json"), []byte(`{"credsStore":"nobody-has-this"}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err != nil {
+		t.Error(err)
+	}
+	public = false
+	if _, err := s.Pull(t.Context(), k.host+"/a", PullOptions{}); err == nil || !strings.Contains(err.Error(), "docker-credential-nobody-has-this get") {
+		t.Errorf("a private one: %v", err)
+	}
+}
+
 // TestHelpers: the protocol of docker-credential-helpers, with a helper that keeps a file.
 func TestHelpers(t *testing.T) {
 	bin, dir := t.TempDir(), t.TempDir()

@@ -41,10 +41,11 @@ type remote struct {
 	probed bool
 	met    bool // it has answered
 
-	auth   sync.Mutex // held while a token is fetched: who needs one as well waits for it
-	cred   *Credentials
-	basic  bool
-	tokens map[string]string // by scope
+	auth    sync.Mutex // held while a token is fetched: who needs one as well waits for it
+	cred    *Credentials
+	lacking error // why there are none, if somebody keeps them
+	basic   bool
+	tokens  map[string]string // by scope
 }
 
 // A RegistryError is a registry's answer that is no success.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -23,11 +24,11 @@ func (r *remote) credentials(ctx context.Context) (Credentials, error) {
 	if r.cred == nil {
 		c, err := r.ring.get(ctx, r.host, r.repo)
 		if err != nil {
-			return c, &finalError{err} // a helper that is not there, say: the registry has no part in it
+			r.lacking = &finalError{err} // a helper that is not there, say: the registry has no part in it
 		}
 		r.cred = &c
 	}
-	return *r.cred, nil
+	return *r.cred, r.lacking
 }
 
 // authorization is the header that is known to work, if any: nothing is sent before the registry asked for it.
@@ -60,18 +61,22 @@ func (r *remote) challenged(ctx context.Context, q *request, headers []string, r
 	if t := r.tokens[key]; t != "" && "Bearer "+t != refused {
 		return true, nil // another goroutine was here
 	}
-	cred, err := r.credentials(ctx)
-	if err != nil {
-		return false, err
+	cred, lacking := r.credentials(ctx)
+	if lacking != nil && (refused != "" || strings.Contains(key, ",push")) {
+		return false, lacking
 	}
 	for _, h := range headers {
 		scheme, params := parseChallenge(h)
+		if lacking != nil && scheme == "basic" {
+			return false, lacking
+		}
 		switch scheme {
 		case "bearer":
-			t := cred.RegistryToken
+			t, err := cred.RegistryToken, error(nil)
 			if t == "" {
+				// What is public needs no credentials: a helper that fails, or is left in config.json of a program that is gone, keeps nobody from it.
 				if t, _, err = r.token(ctx, params, scopes, cred, false); err != nil {
-					return false, err
+					return false, cmp.Or(lacking, err)
 				}
 			}
 			if "Bearer "+t == refused {
