@@ -15,8 +15,11 @@
 // The answers are those of runc with libseccomp, as far as both have one:
 //
 //   - A rule without conditions decides its system calls for good; of several the
-//     first one does, wherever in the profile it stands. Rules with conditions
-//     follow in the order of the profile, and then the default action.
+//     first one does, wherever in the profile it stands. Then the default action.
+//     Of rules with conditions the first one that holds decides, in the order of the
+//     profile. This is kakuri's own where two of one call differ in their actions:
+//     libseccomp merges them into a tree, which asks for the highest argument first,
+//     for equality before order and for larger values before smaller, or refuses them.
 //   - Conditions on different arguments of one rule must all hold. When a rule has
 //     two on the same argument, each condition becomes a rule of its own.
 //   - A rule whose action is the default one is left out before all that.

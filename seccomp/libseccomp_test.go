@@ -225,8 +225,44 @@ func TestDenylistAgainstLibseccomp(t *testing.T) {
 	compareLibseccomp(t, exporter, p, abi.ArchX86_64)
 }
 
-// Each rule has a name of its own: what several rules with conditions and different
-// actions for one name do is nowhere written, and libseccomp sorts them its own way.
+// TestRulesThatExcludeOneAnother: podman's profile has such rules for socket, with different actions, which
+// have the same meaning in each order.
+func TestRulesThatExcludeOneAnother(t *testing.T) {
+	exporter := buildExporter(t)
+	p := parse(t, `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
+		{"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":22,"args":[{"index":0,"value":16,"op":"SCMP_CMP_EQ"},{"index":2,"value":9,"op":"SCMP_CMP_EQ"}]},
+		{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":2,"value":9,"op":"SCMP_CMP_NE"}]},
+		{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":16,"op":"SCMP_CMP_NE"}]}]}`)
+	compareLibseccomp(t, exporter, p, abi.ArchX86_64)
+}
+
+// TestOrderBesideLibseccomp: of two rules that both hold our program takes the first in the profile, and libseccomp's
+// the one with the highest argument, as the package's text has it.
+func TestOrderBesideLibseccomp(t *testing.T) {
+	exporter := buildExporter(t)
+	rules := []string{
+		`{"names":["ioctl"],"action":"SCMP_ACT_TRAP","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}`,
+		`{"names":["ioctl"],"action":"SCMP_ACT_LOG","args":[{"index":1,"value":2,"op":"SCMP_CMP_EQ"}]}`,
+	}
+	ioctl, _ := abi.ArchX86_64.Syscall("ioctl")
+	both := Data{NR: ioctl, Arch: abi.ArchX86_64.AuditArch(), Args: [6]uint64{1, 2}}
+	for i, first := range []uint32{abi.SeccompRetTrap, abi.SeccompRetLog} {
+		p := parse(t, `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[`+rules[i]+","+rules[1-i]+"]}")
+		prog, err := Compile(p, abi.ArchX86_64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := Simulate(prog.Instructions, both); err != nil || got != first {
+			t.Errorf("ours: %s, %v, want %s", AnswerWords(got), err, AnswerWords(first))
+		}
+		theirs := libseccomp(t, exporter, p, abi.ArchX86_64, 0).prog
+		if got, _, err := Simulate(theirs, both); err != nil || got != abi.SeccompRetLog {
+			t.Errorf("libseccomp: %s, %v, want %s", AnswerWords(got), err, AnswerWords(abi.SeccompRetLog))
+		}
+	}
+}
+
+// Each rule has a name of its own: of several with conditions and different actions libseccomp has another order.
 func TestConditionsAgainstLibseccomp(t *testing.T) {
 	exporter := buildExporter(t)
 	names := []string{"read", "write", "open", "close", "ioctl", "clone", "personality", "mmap", "prctl", "fcntl", "kill", "futex"}
