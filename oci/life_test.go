@@ -218,7 +218,7 @@ func TestKillAndDelete(t *testing.T) {
 	nstest.NoLeaks(t)
 	p := newPlace(t)
 	dir := bundle(t, base("trap 'exit 5' TERM; while :; do sleep 0.02; done"))
-	for i, sig := range []string{"TERM", "SIGKILL", "9", "kill"} {
+	for i, sig := range []string{"TERM", "SIGKILL", "9", "kill", ""} {
 		id := "k" + strconv.Itoa(i)
 		p.good("run", "--detach", "--bundle", dir, id)
 		nstest.Until(t, "the signal ends "+id, func() bool {
@@ -229,6 +229,7 @@ func TestKillAndDelete(t *testing.T) {
 	}
 	p.good("run", "-d", "-b", dir, "r")
 	p.bad("unknown signal", "kill", "r", "NONE")
+	p.bad("for flag -root: it is a directory", "--root", "", "kill", "r")
 	p.bad("cannot delete container r that is not stopped: running", "delete", "r")
 	p.good("pause", "r")
 	p.bad("cannot delete container r that is not stopped: paused", "delete", "r")

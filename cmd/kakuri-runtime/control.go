@@ -20,7 +20,7 @@ var killVerb = verb{"kill", "ID [SIGNAL]", "send a signal to a container's proce
 			return 1, errors.New("kill: a container ID is needed, and maybe a signal: see kakuri-runtime kill --help")
 		}
 		sig := abi.Signal(syscall.SIGTERM)
-		if len(args) == 2 {
+		if len(args) == 2 && args[1] != "" { // empty is the default, too, as of a caller's variable that is not set
 			var ok bool
 			if sig, ok = abi.ParseSignal(args[1]); !ok && args[1] != "0" { // which asks whether there is a process
 				return 1, fmt.Errorf("unknown signal %q", args[1])

@@ -75,7 +75,12 @@ func (c *command) run(args []string) (int, error) {
 	c.runtime.Warn, c.runtime.Debug = c.log.warn, c.log.debugf
 	c.runtime.Notice = func(s string) { c.log.debugf("%s", s) } // run and exec write to the container's streams: runc and crun are silent
 	global := []flag{
-		text("root", &c.runtime.Root, "DIR", "where the state of containers is kept"),
+		flag{names: "root", arg: "DIR", help: "where the state of containers is kept", value: func(s string) error {
+			if c.runtime.Root = s; s == "" {
+				return errors.New("it is a directory")
+			}
+			return nil
+		}},
 		text("log", &logFile, "FILE", "write errors and warnings there too"),
 		text("log-format", &logFormat, "FORMAT", "text (default) or json"),
 		yes("debug", &c.log.debug, "log more"),
