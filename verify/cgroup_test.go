@@ -159,6 +159,10 @@ func TestJudgeScheduler(t *testing.T) {
 		{"priority", judgeScheduler(&plan.SchedulerCheck{Policy: abi.SchedFIFO, Priority: 3}, &unix.SchedAttr{Policy: abi.SchedFIFO, Priority: 3}), "ok: policy 1 nice 0 priority 3"},
 		{"flag lost", judgeScheduler(&plan.SchedulerCheck{Flags: abi.SchedFlagResetOnFork}, &unix.SchedAttr{}), "differs: policy 0 nice 0"},
 		{"flag that the kernel does not keep", judgeScheduler(&plan.SchedulerCheck{Flags: abi.SchedFlagKeepPolicy}, &unix.SchedAttr{}), "ok: policy 0 nice 0"},
+		{"policy left as it was", judgeScheduler(&plan.SchedulerCheck{Policy: abi.SchedFIFO, Nice: 3, Flags: abi.SchedFlagKeepPolicy | abi.SchedFlagResetOnFork}, &unix.SchedAttr{Nice: 3}), "ok: policy 0 nice 3"},
+		{"policy left, another nice", judgeScheduler(&plan.SchedulerCheck{Policy: abi.SchedFIFO, Nice: 3, Flags: abi.SchedFlagKeepPolicy}, &unix.SchedAttr{}), "differs: policy 0 nice 0"},
+		{"nice left as it was", judgeScheduler(&plan.SchedulerCheck{Nice: 5, Flags: abi.SchedFlagKeepParams}, &unix.SchedAttr{Nice: 1}), "ok: policy 0 nice 1"},
+		{"nice left, another policy", judgeScheduler(&plan.SchedulerCheck{Policy: abi.SchedBatch, Flags: abi.SchedFlagKeepParams}, &unix.SchedAttr{}), "differs: policy 0 nice 0"},
 		{"deadline", judgeScheduler(&plan.SchedulerCheck{Policy: abi.SchedDeadline, Runtime: 1, Deadline: 2}, &unix.SchedAttr{Policy: abi.SchedDeadline, Runtime: 1, Deadline: 2, Period: 2}), "ok: policy 6 nice 0 runtime 1 deadline 2 period 2"},
 		{"slice", judgeScheduler(&plan.SchedulerCheck{Runtime: 1}, &unix.SchedAttr{Runtime: 100_000}), "ok: policy 0 nice 0 runtime 100000 deadline 0 period 0"},
 	})

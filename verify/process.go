@@ -78,8 +78,18 @@ func (r *reader) head(name string, most int64) (string, error) {
 }
 
 // judgeScheduler compares what the policy that was asked for has a meaning for: the kernel tells
-// other values as well.
+// other values as well. What a flag leaves as it was has no value that was asked for.
 func judgeScheduler(c *plan.SchedulerCheck, a *unix.SchedAttr) answer {
+	asked := *c
+	if c.Flags&abi.SchedFlagKeepPolicy != 0 {
+		asked.Policy = a.Policy
+		asked.Flags = asked.Flags&^abi.SchedFlagResetOnFork | a.Flags&abi.SchedFlagResetOnFork // part of the policy
+	}
+	if c.Flags&abi.SchedFlagKeepParams != 0 {
+		asked.Nice, asked.Priority = int(a.Nice), a.Priority
+		asked.Runtime, asked.Deadline, asked.Period = a.Runtime, a.Deadline, a.Period
+	}
+	c = &asked
 	const kept = abi.SchedFlagResetOnFork | abi.SchedFlagReclaim | abi.SchedFlagDLOverrun
 	want := plan.SchedulerCheck{Policy: c.Policy, Flags: c.Flags & kept}
 	got := plan.SchedulerCheck{Policy: a.Policy, Flags: a.Flags & kept}

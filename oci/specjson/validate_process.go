@@ -171,7 +171,8 @@ func (c *checker) scheduler(s *specs.Scheduler) {
 		c.noPriority(s)
 	case specs.SchedFIFO, specs.SchedRR:
 		c.timeless(s)
-		if s.Priority < 1 || s.Priority > 99 {
+		// A policy that stays as it was is the caller's, which decides what priority the kernel takes.
+		if !slices.Contains(s.Flags, specs.SchedFlagKeepPolicy) && (s.Priority < 1 || s.Priority > 99) {
 			c.refuse("scheduler.priority", "an integer from 1 to 99 for "+string(s.Policy), decimal(s.Priority), "see sched(7)")
 		}
 	case specs.SchedDeadline:
