@@ -498,7 +498,13 @@ func TestFilterByStub(t *testing.T) {
 	// Where the stub cannot load it, what is missing is told.
 	s := filtered()
 	s.Process.NoNewPrivileges = false
-	refused(t, bundle(t, s), "linux.seccomp.syscalls", "execveat has to be allowed", "process.noNewPrivileges")
+	refused(t, bundle(t, s), "linux.seccomp.syscalls", "execveat, fcntl have to be allowed", "process.noNewPrivileges")
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"fcntl", "rt_sigprocmask", "read"}, Action: specs.ActErrno}}}
+	dir := bundle(t, s)
+	refused(t, dir, "linux.seccomp.syscalls", "fcntl, rt_sigprocmask have to be allowed", "process.noNewPrivileges")
+	p := newPlace(t)
+	p.bad("fcntl, read, rt_sigprocmask have to be allowed", "create", "--bundle", dir, "c")
+	p.empty()
 }
 
 // What hands do, and what they do not.

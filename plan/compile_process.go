@@ -106,8 +106,10 @@ func (c *compiler) credentials() error {
 		return err
 	}
 	early := filter != nil && !p.NoNewPrivileges
-	if filter != nil && c.needsStub() && !c.stubFilters && c.refuses("execveat") {
-		return specErr("linux.seccomp.syscalls", "execveat has to be allowed, by which the program that makes the last execve is executed: with process.noNewPrivileges, and neither an init nor SCMP_ACT_NOTIFY, execve is enough")
+	if filter != nil {
+		if err := c.lastCalls(early); err != nil {
+			return err
+		}
 	}
 	// Another user than root has lost CAP_SYS_ADMIN when the filter is to be loaded.
 	kept := early && p.Capabilities == nil && p.User.UID != 0
@@ -363,6 +365,29 @@ func (c *compiler) mayStubFilter() bool {
 		return false
 	}
 	return !c.takes("execveat") || !c.takes("fcntl") || !c.takes("rt_sigprocmask") || c.o.Wait != "" && (!c.takes("read") || !c.takes("rt_sigaction"))
+}
+
+// lastCalls refuses a filter that refuses what has to come between it and the program's execve.
+func (c *compiler) lastCalls(early bool) error {
+	var needed []string
+	if c.needsStub() && !c.stubFilters {
+		needed = append(needed, "execveat", "fcntl")
+		if c.o.Wait != "" {
+			needed = append(needed, "read")
+		}
+	}
+	if early {
+		needed = append(needed, "rt_sigprocmask")
+	}
+	needed = slices.DeleteFunc(needed, func(name string) bool { return !c.refuses(name) })
+	if len(needed) == 0 {
+		return nil
+	}
+	has := "has"
+	if len(needed) > 1 {
+		has = "have"
+	}
+	return specErr("linux.seccomp.syscalls", "%s %s to be allowed, by which the program that makes the last execve is executed: with process.noNewPrivileges, and neither an init nor SCMP_ACT_NOTIFY, execve is enough", strings.Join(needed, ", "), has)
 }
 
 // takes reports whether the filter lets a call through, whatever its arguments.

@@ -207,7 +207,7 @@ func (d dice) linux() *specs.Linux {
 			DefaultAction: pick[specs.LinuxSeccompAction](d, "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_ERRNO", "SCMP_ACT_ERRNO"),
 			Architectures: []specs.Arch{"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"},
 			Syscalls: some(d, 2, func() specs.LinuxSyscall {
-				return specs.LinuxSyscall{Names: []string{"read", "write"}, Action: "SCMP_ACT_ALLOW"}
+				return specs.LinuxSyscall{Names: []string{"read", "write", "rt_sigprocmask"}, Action: "SCMP_ACT_ALLOW"}
 			}),
 		}
 	}
