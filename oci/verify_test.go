@@ -150,6 +150,30 @@ func TestVerifyRuntime(t *testing.T) {
 	m.want("pids.max", verify.OK, "60")
 }
 
+// A filter that the stub loads comes with the start: before it there is none, which is no fault.
+func TestVerifyFilterOfStub(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	p := newPlace(t)
+	s := base("exec sleep 1000")
+	s.Process.NoNewPrivileges = true
+	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"execveat"}, Action: specs.ActErrno}}}
+	p.good("create", "--bundle", bundle(t, s), "v")
+	defer p.do("delete", "--force", "v")
+	m := measure(t, p)
+	m.want("seccomp", verify.Unknown, "waits for its start")
+	p.good("start", "v")
+	x, err := (&Runtime{Root: p.dir}).Open("v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nstest.Until(t, "sleep", func() bool {
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", x.State().Pid))
+		return string(name) == "sleep\n"
+	})
+	measure(t, p).want("seccomp", verify.OK, "filter")
+}
+
 // What somebody changed behind the runtime's back differs, and nothing else does.
 func TestVerifyRuntimeChanged(t *testing.T) {
 	nstest.Root(t)
