@@ -89,17 +89,18 @@ func TestNoProgram(t *testing.T) {
 	nstest.NoLeaks(t)
 	p := newPlace(t)
 	s := base("")
-	for program, want := range map[string]string{"/no/such": "exec /no/such: no such file or directory\n", "nosuch": `unable to start container process: exec: "nosuch": executable file not found in $PATH` + "\n"} {
+	const hint = ", or it is there, and the interpreter that it names is not" // which create finds out
+	for program, want := range map[string][2]string{"/no/such": {"exec /no/such: no such file or directory"}, "nosuch": {`unable to start container process: exec: "nosuch": executable file not found in $PATH`, hint}} {
 		s.Process.Args = []string{program}
 		dir := bundle(t, s)
-		for _, verb := range []string{"run", "create"} {
+		for verb, want := range map[string]string{"run": want[0] + want[1] + "\n", "create": want[0] + "\n"} {
 			if out, code := p.do(verb, "--bundle", dir, "x"); code != 1 || out != want {
 				t.Errorf("%s %s: code %d: %q", verb, program, code, out)
 			}
 		}
 		write(t, dir, base("exec sleep 100"))
 		p.good("run", "-d", "--bundle", dir, "x")
-		if out, code := p.do("exec", "x", program); code != 255 || out != "exec failed: "+want {
+		if out, code := p.do("exec", "x", program); code != 255 || out != "exec failed: "+want[0]+want[1]+"\n" {
 			t.Errorf("exec %s: code %d: %q", program, code, out)
 		}
 		p.good("delete", "-f", "x")

@@ -102,6 +102,7 @@ var (
 type ExecError struct {
 	Program string
 	Found   bool // it was there when the container was created: what is missing is its interpreter, or it has gone since
+	Tried   bool // execve said so, whose answer is the same where the program is there and its interpreter is not
 	Err     error
 }
 
@@ -112,7 +113,11 @@ func (e *ExecError) Error() string {
 		return "exec " + e.Program + ": " + e.Err.Error() + ": it was there when the container was created; so it has gone since, or the interpreter that it names, by its first line or its ELF header, is not there"
 	}
 	if missing && !strings.Contains(e.Program, "/") {
-		return fmt.Sprintf("unable to start container process: exec: %q: executable file not found in $PATH", e.Program)
+		s := fmt.Sprintf("unable to start container process: exec: %q: executable file not found in $PATH", e.Program)
+		if e.Tried {
+			s += ", or it is there, and the interpreter that it names is not"
+		}
+		return s
 	}
 	return "exec " + e.Program + ": " + e.Err.Error()
 }
@@ -126,7 +131,7 @@ func execFailed(err error) error {
 	if errors.As(err, &e) {
 		switch x := e.Step.Op.(type) {
 		case *plan.Exec:
-			return &ExecError{Program: x.Args[0], Err: e.Err}
+			return &ExecError{Program: x.Args[0], Tried: true, Err: e.Err}
 		case *plan.FindProgram:
 			return &ExecError{Program: x.Program, Err: e.Err}
 		}
