@@ -310,7 +310,17 @@ func (r *run) fail(i int, call string, err error) error {
 	if e.Hint = hint(e); e.Errno() == syscall.EPERM || e.Errno() == syscall.EACCES {
 		e.Hint = r.restricted(e.Hint)
 	}
+	// Why an execve is refused has more reasons.
+	if _, last := e.Step.Op.(*plan.Exec); e.Hint == "" && !last && (e.Errno() == syscall.EPERM || e.Errno() == syscall.ENOSYS) && slices.ContainsFunc(r.plan.Steps[:i], filters) {
+		e.Hint = "the filter of linux.seccomp is in force by then, and has to allow " + call + "; with process.noNewPrivileges it is loaded later"
+	}
 	return e
+}
+
+// filters reports whether a step puts the calls of those behind it under a filter.
+func filters(s plan.Step) bool {
+	load, ok := s.Op.(*plan.Seccomp)
+	return ok && !load.Stub
 }
 
 // restricted is a hint where the kernel lets an ordinary user's program do nothing in a user namespace unless a profile of AppArmor says so, as with Ubuntu, and none

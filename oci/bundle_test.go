@@ -504,6 +504,8 @@ func TestFilterByStub(t *testing.T) {
 	refused(t, dir, "linux.seccomp.syscalls", "fcntl, rt_sigprocmask have to be allowed", "process.noNewPrivileges")
 	p := newPlace(t)
 	p.bad("fcntl, read, rt_sigprocmask have to be allowed", "create", "--bundle", dir, "c")
+	s.Linux.Seccomp.Syscalls[0].Names = []string{"capset"}
+	p.bad("has to allow capset; with process.noNewPrivileges", "create", "--bundle", bundle(t, s), "c")
 	p.empty()
 }
 
