@@ -172,7 +172,7 @@ func TestErrors(t *testing.T) {
 	wantSpecError(t, "a hook inside, and another's gid is root there", decode(t, config(fmt.Sprintf(kept, f.UID, 100000), hook)), f, Options{}, "hooks.createContainer", "keep-id")
 	for name, spec := range map[string]string{
 		"a hook inside, and the caller is root there": config(fmt.Sprintf(kept, f.UID, f.GID), hook),
-		"a hook outside":                              config(fmt.Sprintf(kept, 100000, 100000), `"hooks":{"createRuntime":[{"path":"/h"}]}`),
+		"a hook outside": config(fmt.Sprintf(kept, 100000, 100000), `"hooks":{"createRuntime":[{"path":"/h"}]}`),
 	} {
 		if _, err := Compile(decode(t, spec), f, Options{}); err != nil {
 			t.Errorf("%s: %v", name, err)
