@@ -77,8 +77,10 @@ func (j *netJob) run(ctx context.Context) error {
 	case jobUnplug:
 		return d.Unplug(j.Network.Endpoints, "")
 	case jobDrop:
-		_, err := d.Do(ctx, &plan.RemoveBridge{Device: j.Device, Alias: j.Alias}, 0)
-		return errors.Join(err, rules.RemoveBridge(j.Device, j.Alias))
+		// In this order: as long as the device is there, nobody else has the name. Another engine that made a bridge of it would find the elements, add none, and lose them.
+		err := rules.RemoveBridge(j.Device, j.Alias)
+		_, gone := d.Do(ctx, &plan.RemoveBridge{Device: j.Device, Alias: j.Alias}, 0)
+		return errors.Join(err, gone)
 	case jobCheck:
 		return j.check(d)
 	case jobLook:
