@@ -329,8 +329,14 @@ func (db *DB) Reverse(id string, a netip.Addr) (name string, known bool) {
 
 // lockRun locks what of a network does not outlive a boot. The error is ErrNotExist for a network that there is not.
 func (db *DB) lockRun(id string, how int) (unlock func(), err error) {
-	for {
+	gone := func() error {
 		if _, err := os.Lstat(db.dir(id) + "/network.json"); err != nil && !db.used(id, anybody) {
+			return err
+		}
+		return nil
+	}
+	for {
+		if err := gone(); err != nil {
 			return nil, err
 		}
 		if err := mkdirs(db.runDir(id)); err != nil {
@@ -343,9 +349,15 @@ func (db *DB) lockRun(id string, how int) (unlock func(), err error) {
 		if err != nil {
 			return nil, err
 		}
-		if files.Same(fd, db.runDir(id)) {
-			return func() { unix.Close(fd) }, nil
+		if !files.Same(fd, db.runDir(id)) {
+			unix.Close(fd)
+			continue
 		}
-		unix.Close(fd)
+		if err := gone(); err != nil { // it was removed before the directory was made
+			unix.Rmdir(db.runDir(id))
+			unix.Close(fd)
+			return nil, err
+		}
+		return func() { unix.Close(fd) }, nil
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kakuri/kakuri/internal/files"
 	"github.com/kakuri/kakuri/internal/nstest"
 	"github.com/kakuri/kakuri/netip"
 )
@@ -1030,3 +1031,40 @@ func TestSweepBesideCreate(t *testing.T) {
 		t.Errorf("%v: %+v", err, left)
 	}
 }
+
+// TestJoinBesideRemove: a network that nobody is on can be removed while a container joins it, and then one of the two is refused.
+func TestJoinBesideRemove(t *testing.T) {
+	db := open(t)
+	m := Member{Container: files.NewID(), Name: "joins"}
+	unused := func(n Network) error {
+		if members, err := db.Members(n.ID); err != nil || len(members) > 0 {
+			return errors.Join(err, errUsed)
+		}
+		return nil
+	}
+	for range 1000 {
+		n := create(t, db, Network{Name: "brief"})
+		joined := make(chan error, 1)
+		go func() { joined <- db.Join(n.ID, m) }()
+		removed := db.Remove(n.ID, false, unused)
+		if err := <-joined; err == nil {
+			if !errors.Is(removed, errUsed) {
+				t.Fatalf("it was joined, and removed: %v", removed)
+			}
+			if err := db.Leave(n.ID, m.Container); err != nil {
+				t.Fatal(err)
+			}
+			removed = db.Remove(n.ID, false, unused)
+		} else if !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if removed != nil {
+			t.Fatal(removed)
+		}
+		if left, err := os.ReadDir(db.run); err != nil || len(left) > 0 {
+			t.Fatalf("left: %v, %v", left, err)
+		}
+	}
+}
+
+var errUsed = errors.New("used")
