@@ -366,6 +366,7 @@ func TestNetworkWithoutPorts(t *testing.T) {
 	if text := told("second:80", patient); !strings.HasPrefix(text, "greets to ") {
 		t.Errorf("after a restart: %q", text)
 	}
+	unwatched(t, e)
 	if out, err := exec.Command("nft", "delete", "table", "inet", network.NftTable).CombinedOutput(); err != nil { // as a firewall does that is loaded anew
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -132,6 +132,7 @@ func TestNetworkHurt(t *testing.T) {
 		}
 	}
 	works("at first")
+	unwatched(t, e)
 	for _, hurt := range []string{"ip link delete " + rec.Device, "ip addr flush dev " + rec.Device, "ip link set " + rec.Device + " down", "ip link set " + plan.HostDevice(server.ID, 0) + " nomaster", "ip link delete " + plan.HostDevice(server.ID, 0), "nft delete table inet " + network.NftTable,
 		"sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv6.conf.all.forwarding=0"} {
 		words := strings.Fields(hurt)

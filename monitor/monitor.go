@@ -556,9 +556,10 @@ func (m *monitor) attend() {
 // settled is how long a container runs before its monitor makes itself small.
 const settled = 200 * time.Millisecond
 
-// settle has the terminal kept by a process that outlives this one, and who waits for the container's end give back memory that only the start needed.
+// settle has the terminal kept by a process that outlives this one, rules watched, and who waits for the container's end give back memory that only the start needed.
 func (m *monitor) settle() {
 	m.hold()
+	m.watchRules()
 	m.mu.Lock()
 	adopted := m.run != nil && m.run.adopted != nil
 	m.mu.Unlock()

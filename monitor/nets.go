@@ -30,6 +30,7 @@ type nets struct {
 	ports    []heldPort
 	passed   []int          // sockets that came with the order, of the ports that it numbers
 	relay    *network.Relay // nil until a port needs it
+	watch    *network.Watch // for rules that are flushed; nil until the start has settled, and where there are no bridges
 }
 
 // A heldPort is a port of the host that is the container's, from its start to its last end.
@@ -305,6 +306,42 @@ func (m *monitor) unplug() error {
 	return errors.Join(m.dropDevices(), os.Remove(joined))
 }
 
+// watchRules has rules that somebody flushes put back, which else the next command would do. All monitors listen where there are bridges: whichever ends, the others go on.
+func (m *monitor) watchRules() {
+	n := &m.nets
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	rules := Rules(m.order.Run)
+	if n.watch == nil && rules.Any() {
+		if w, err := network.OpenWatch(); err == nil {
+			m.keepRules(w)
+		}
+	}
+}
+
+// keepRules goes on with a watch. The lock is held, or nobody else is there yet.
+func (m *monitor) keepRules(w *network.Watch) {
+	m.nets.watch = w
+	go w.Keep(Rules(m.order.Run), func() func() {
+		over := m.stayAwake()
+		return func() {
+			over()
+			m.settleAgain()
+		}
+	})
+}
+
+// unwatchRules comes before rules are deleted: the kernel has who closes such a socket right after that wait for all processors.
+func (m *monitor) unwatchRules() {
+	n := &m.nets
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.watch != nil {
+		n.watch.Close()
+		n.watch = nil
+	}
+}
+
 // dropDevices takes away what the last run has of devices.
 func (m *monitor) dropDevices() error {
 	how, err := ReadSetup(m.order.Dir)
@@ -324,6 +361,7 @@ func (m *monitor) dropDevices() error {
 
 // leaveNetworks gives back the container's ports, names and addresses: after its last run, since the next one by its policy has the same.
 func (m *monitor) leaveNetworks() error {
+	m.unwatchRules()
 	m.dropPorts()
 	return errors.Join(m.unpublish(), m.leaveNames())
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/kakuri/kakuri/launch"
 	"github.com/kakuri/kakuri/monitor/dns"
 	"github.com/kakuri/kakuri/monitor/log"
+	"github.com/kakuri/kakuri/network"
 	"golang.org/x/sys/unix"
 )
 
@@ -37,6 +38,7 @@ type rest struct {
 	Sent    sent
 	Names   *dns.Sockets `json:",omitempty"` // where names are answered
 	Ports   []heldPort   `json:",omitempty"`
+	Watch   int          `json:",omitempty"` // for rules; 0 for none
 }
 
 // rest replaces the program, where that can be done without anybody noticing. It returns when it did not. It is the thread that cloned the container's process that calls it:
@@ -124,6 +126,10 @@ func (m *monitor) replace(r *run) {
 		if h.FD >= 0 {
 			keep = append(keep, h.FD)
 		}
+	}
+	if m.nets.watch != nil {
+		x.Watch = m.nets.watch.FD()
+		keep = append(keep, x.Watch)
 	}
 	data, err := json.Marshal(x)
 	if err != nil {
@@ -240,6 +246,11 @@ func (m *monitor) takeBack(x rest, r *run) {
 			unix.CloseOnExec(h.FD)
 		}
 		m.takePort(h) // as does one whose port is not passed on
+	}
+	if x.Watch > 0 {
+		if w, err := network.WatchOf(x.Watch); err == nil {
+			m.keepRules(w)
+		}
 	}
 }
 

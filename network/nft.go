@@ -702,6 +702,12 @@ func (r *Rules) Repair() (bool, error) {
 	return err == nil, err
 }
 
+// Any reports whether there are bridges whose rules may have to be healed.
+func (r *Rules) Any() bool {
+	devices, err := r.names("bridges")
+	return err == nil && len(devices) > 0
+}
+
 // Heal repairs what a quick look finds: a table that somebody flushed, one that another engine made again after that, which does not know of our bridges, Docker's chain for others without
 // our rules, a firewalld that was started anew and has forgotten our bridges. It reports whether there was something.
 func (r *Rules) Heal() (bool, error) {
