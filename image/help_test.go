@@ -112,6 +112,11 @@ func (d dirLayers) ids() (list []digest.Digest) {
 	return list
 }
 
+// unreadyLayers keeps layers of which no container can be made.
+type unreadyLayers struct{ dirLayers }
+
+func (unreadyLayers) Ready(context.Context, []digest.Digest) error { return unix.ENOSPC }
+
 func (d dirLayers) Ready(_ context.Context, chain []digest.Digest) error {
 	for _, id := range chain {
 		if _, err := d.Stat(id); err != nil {

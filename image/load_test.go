@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // An entry of an archive that a test makes by hand.
@@ -650,4 +651,19 @@ func TestKeepBlobs(t *testing.T) {
 		}
 	}
 	empty(t, s)
+}
+
+// TestLoadUnready: an image that no container can be made of yet, as on a disk that is nearly full, is loaded all the same, and that is told.
+func TestLoadUnready(t *testing.T) {
+	from, a, _ := two(t)
+	raw := saved(t, from, SaveOptions{}, a.ID.String())
+	s := newStore(t, nil)
+	s.o.Layers = unreadyLayers{s.o.Layers.(dirLayers)}
+	list, err := s.Load(t.Context(), bytes.NewReader(raw), LoadOptions{})
+	if len(list) != 1 || !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "the image is here, and cannot be run yet") {
+		t.Errorf("%d images, %v", len(list), err)
+	}
+	if _, err := s.Get(a.ID.String(), Platform{}); err != nil {
+		t.Error(err)
+	}
 }

@@ -183,7 +183,10 @@ func (s *Store) ready(ctx context.Context, img Image) error {
 	if len(img.Chain()) == 0 {
 		return nil
 	}
-	return s.o.Layers.Ready(ctx, img.Chain())
+	if err := s.o.Layers.Ready(ctx, img.Chain()); err != nil {
+		return fmt.Errorf("the image is here, and cannot be run yet: %w", err)
+	}
+	return nil
 }
 
 const (
