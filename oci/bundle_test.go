@@ -498,12 +498,12 @@ func TestFilterByStub(t *testing.T) {
 	// Where the stub cannot load it, what is missing is told.
 	s := filtered()
 	s.Process.NoNewPrivileges = false
-	refused(t, bundle(t, s), "linux.seccomp.syscalls", "execveat, fcntl have to be allowed", "process.noNewPrivileges")
+	refused(t, bundle(t, s), "linux.seccomp.syscalls", "has to be allowed: execveat, fcntl", "process.noNewPrivileges")
 	s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"fcntl", "rt_sigprocmask", "read"}, Action: specs.ActErrno}}}
 	dir := bundle(t, s)
-	refused(t, dir, "linux.seccomp.syscalls", "fcntl, rt_sigprocmask have to be allowed", "process.noNewPrivileges")
+	refused(t, dir, "linux.seccomp.syscalls", "has to be allowed: fcntl, rt_sigprocmask", "process.noNewPrivileges")
 	p := newPlace(t)
-	p.bad("fcntl, read, rt_sigprocmask have to be allowed", "create", "--bundle", dir, "c")
+	p.bad("has to be allowed: fcntl, read, rt_sigprocmask", "create", "--bundle", dir, "c")
 	s.Linux.Seccomp.Syscalls[0].Names = []string{"capset"}
 	p.bad("has to allow capset; with process.noNewPrivileges", "create", "--bundle", bundle(t, s), "c")
 	p.empty()

@@ -383,11 +383,7 @@ func (c *compiler) lastCalls(early bool) error {
 	if len(needed) == 0 {
 		return nil
 	}
-	has := "has"
-	if len(needed) > 1 {
-		has = "have"
-	}
-	return specErr("linux.seccomp.syscalls", "%s %s to be allowed, by which the program that makes the last execve is executed: with process.noNewPrivileges, and neither an init nor SCMP_ACT_NOTIFY, execve is enough", strings.Join(needed, ", "), has)
+	return specErr("linux.seccomp.syscalls", "what comes between the filter and the program's execve has to be allowed: %s. With process.noNewPrivileges, and neither an init nor SCMP_ACT_NOTIFY, execve is enough", strings.Join(needed, ", "))
 }
 
 // takes reports whether the filter lets a call through, whatever its arguments.
