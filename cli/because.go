@@ -168,7 +168,7 @@ var reasons = sync.OnceValue(func() map[string]string {
 		"tells of the host":                                            "ホストのことが分かってしまう",
 		"kernel parameters are written past the container's own /proc": "カーネルパラメーターは、コンテナ自身の /proc を通さずに書く",
 		"labels are written past the container's own /proc":            "ラベルは、コンテナ自身の /proc を通さずに書く",
-		"the working directory is looked up below it":                  "作業ディレクトリーは、この下で探す",
+		"the working directory is looked up below it":                  "作業ディレクトリは、この下で探す",
 
 		"image host: empty, not the host's":                            "イメージ host: ホストのものではなく、空にする",
 		"image host: people's data is not shown":                       "イメージ host: 人のデータは見せない",

@@ -223,7 +223,7 @@ var e11 = struct {
 }{
 	Title: ui.Text{
 		EN: "Host name, shared memory, cgroups and boot clock are separate, too",
-		JA: "ホスト名、共有メモリ、cgroup、起動からの時間も別々",
+		JA: "ホスト名、共有メモリー、cgroup、起動からの時間も別々",
 	},
 	Shows: ui.Text{
 		EN: "these are four more kinds of namespace: uts, ipc, cgroup and time. A container has all eight kinds, but each can be had alone as well.",
@@ -234,12 +234,12 @@ var e11 = struct {
 	NotMounted:  ui.Text{EN: "not mounted", JA: "マウントなし"},
 	Up:          ui.Text{EN: "%d h %02d min", JA: "%d 時間 %02d 分"},
 	RowHostname: ui.Text{EN: "host name", JA: "ホスト名"},
-	RowSegment:  ui.Text{EN: "shared memory of the host", JA: "ホストの共有メモリ"},
+	RowSegment:  ui.Text{EN: "shared memory of the host", JA: "ホストの共有メモリー"},
 	RowQueue:    ui.Text{EN: "message queue made inside", JA: "内側で作ったキュー"},
 	RowCgroup:   ui.Text{EN: "the container's cgroup", JA: "コンテナの cgroup"},
 	RowUp:       ui.Text{EN: "time since boot", JA: "起動からの時間"},
 	Hostname:    ui.Text{EN: "uts: the host name inside is another one", JA: "uts: 内側のホスト名は別のもの"},
-	Segment:     ui.Text{EN: "ipc: shared memory of the host is not seen inside", JA: "ipc: ホストの共有メモリは内側から見えない"},
+	Segment:     ui.Text{EN: "ipc: shared memory of the host is not seen inside", JA: "ipc: ホストの共有メモリーは内側から見えない"},
 	Queue:       ui.Text{EN: "ipc: a message queue made inside is not seen on the host", JA: "ipc: 内側で作ったメッセージキューはホストから見えない"},
 	Mqueue:      ui.Text{EN: "ipc: a message queue made inside is seen there", JA: "ipc: 内側で作ったメッセージキューは内側で見える"},
 	Cgroup:      ui.Text{EN: "cgroup: inside, its own cgroup is the root, /", JA: "cgroup: 内側では自分の cgroup が最上位 (/) に見える"},
