@@ -54,9 +54,13 @@ func (t tree) openMount(h *Hierarchy) (int, error) {
 		magic = unix.CGROUP2_SUPER_MAGIC
 	}
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil || int64(st.Type) != magic {
+	err = unix.Fstatfs(fd, &st)
+	if err == nil && int64(st.Type) != magic {
+		err = errors.New("not a cgroup file system")
+	}
+	if err != nil {
 		unix.Close(fd)
-		return -1, &fs.PathError{Op: "statfs", Path: h.Mount, Err: errors.Join(errors.New("not a cgroup file system"), err)}
+		return -1, &fs.PathError{Op: "statfs", Path: h.Mount, Err: err}
 	}
 	return fd, nil
 }

@@ -31,10 +31,16 @@ func Read(name string) ([]byte, error) {
 
 func readOpen(fd int, name string) ([]byte, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return nil, &os.PathError{Op: "read", Path: name, Err: unix.EISDIR}
-	} else if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("not a regular file")}
+	err := unix.Fstat(fd, &st)
+	switch kind := st.Mode & unix.S_IFMT; {
+	case err != nil: // as on a disk, or a server of files, that fails
+	case kind == unix.S_IFDIR:
+		err = unix.EISDIR
+	case kind != unix.S_IFREG:
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: name, Err: err}
 	}
 	if st.Size > maxRead {
 		return nil, &os.PathError{Op: "read", Path: name, Err: errors.New("larger than 100 MB")}
@@ -125,7 +131,10 @@ func openRegular(root int, name string) (int, error) {
 	}
 	defer unix.Close(path)
 	var st unix.Stat_t
-	if err := unix.Fstat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+	if err := unix.Fstat(path, &st); err != nil {
+		return -1, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return -1, fmt.Errorf("%s is no regular file", name)
 	}
 	return open("/proc/self/fd/"+strconv.Itoa(path), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY)

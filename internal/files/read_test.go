@@ -41,6 +41,14 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestReadStatFails: what the kernel says is told, where it does not say what kind of file it is: no other reason, by which the file is taken for a wrong one.
+func TestReadStatFails(t *testing.T) {
+	_, err := readOpen(-1, "record")
+	if want := (&fs.PathError{Op: "read", Path: "record", Err: unix.EBADF}).Error(); err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestHead(t *testing.T) {
 	dir := t.TempDir()
 	want := bytes.Repeat([]byte("kakuri!"), 3000)
