@@ -536,18 +536,24 @@ func (k *check) directory(dir, id string) {
 	}
 }
 
-// unreadable finds a container whose record cannot be read, and whose lock this is.
+// unreadable finds a container whose record cannot be read, and whose lock this is. It is taken away as what a power failure has left, which is before anything was
+// written in it: its record is on the disk by then. Else a disk or a person did that, or a later version wrote it, and what is in the container may be worth something.
 func (k *check) unreadable(lock *os.File, id string, err error) {
 	text := fmt.Sprintf("its record cannot be read: %v", cause(err))
-	switch {
-	case errors.Is(err, os.ErrNotExist), errors.As(err, new(*json.SyntaxError)): // as a power failure leaves it
+	torn := errors.Is(err, os.ErrNotExist) || errors.As(err, new(*json.SyntaxError))
+	switch dir := k.e.dirOf(id); {
+	case torn && monitor.Attended(k.e.dir, id):
+		k.find(container(id), text, func() error {
+			return fmt.Errorf("it runs: kakuri rm -f %s ends and removes it, with what it has written", files.ShortID(id))
+		})
+	case torn && !exists(dir+"/upper"):
 		k.find(container(id), text, func() error {
 			lock.Close()
 			return k.e.removeDamaged(context.Background(), id)
 		})
-	case errors.As(err, new(ErrDamaged)): // by a person, or a later version: what it has written may be worth something
+	case torn || errors.As(err, new(ErrDamaged)):
 		k.find(container(id), text, func() error {
-			return fmt.Errorf("kakuri rm -f %s removes it, with what it has written", files.ShortID(id))
+			return fmt.Errorf("what it has written is in %s/upper: copy it away, and kakuri rm -f %s removes it", dir, files.ShortID(id))
 		})
 	}
 }

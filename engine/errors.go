@@ -49,7 +49,7 @@ func (e ErrNotRunning) Error() string {
 func (e ErrConflict) Error() string { return e.Text }
 
 func (e ErrDamaged) Error() string {
-	return fmt.Sprintf("container %s: its record cannot be read: %v: kakuri rm -f %[1]s removes it", files.ShortID(e.ID), e.Err)
+	return fmt.Sprintf("container %s: its record cannot be read: %v: kakuri rm -f %[1]s removes it, with what it has written", files.ShortID(e.ID), e.Err)
 }
 
 func (e ErrDamaged) Unwrap() error { return e.Err }

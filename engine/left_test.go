@@ -281,6 +281,55 @@ func TestDamagedRecords(t *testing.T) {
 	empty(t, e)
 }
 
+// TestRepairKeeps: a repair takes away no container that runs, and none that something was written in, since its record is damaged: it says how they go.
+func TestRepairKeeps(t *testing.T) {
+	nstest.Root(t)
+	nstest.NoLeaks(t)
+	e, root := open(t), nstest.RootFS(t)
+	imported(t, e, root, "base:1")
+	for what, damage := range map[string]func(name string) error{
+		"nothing in it": func(name string) error { return os.Truncate(name, 0) },
+		"half of it":    func(name string) error { return os.Truncate(name, 20) },
+		"none":          os.Remove,
+	} {
+		runs := made(t, e, Config{Name: "runs", Rootfs: root, Command: []string{"sleep", "1000"}})
+		if err := e.Start(t.Context(), "runs", StartOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		ended, err := e.Run(t.Context(), Config{Name: "ended", Image: "base:1", Command: []string{"sh", "-c", "echo precious > /written"}}, Streams{}, RunOptions{})
+		if err != nil || ended.Code != 0 {
+			t.Fatalf("%+v, %v", ended, err)
+		}
+		dir := e.dirOf(ended.ID)
+		if err := errors.Join(damage(runs.dir+"/container.json"), damage(dir+"/container.json")); err != nil {
+			t.Fatal(err)
+		}
+		found, err := e.Check(t.Context(), true)
+		if err != nil {
+			t.Error(err)
+		}
+		for id, text := range map[string]string{runs.ID: "it runs: kakuri rm -f " + files.ShortID(runs.ID), ended.ID: dir + "/upper: copy it away, and kakuri rm -f " + files.ShortID(ended.ID)} {
+			if !slices.ContainsFunc(found, func(f Finding) bool { return f.Object == container(id) && !f.Mended && strings.Contains(f.Error, text) }) {
+				t.Errorf("%s: nothing that says %q among %+v", what, text, found)
+			}
+		}
+		if !monitor.Attended(e.dir, runs.ID) {
+			t.Errorf("%s: the one that ran was ended", what)
+		}
+		if data, err := os.ReadFile(dir + "/upper/written"); err != nil || string(data) != "precious\n" {
+			t.Errorf("%s: of what was written there is %q, %v", what, data, err)
+		}
+		for _, id := range []string{runs.ID, ended.ID} {
+			if err := e.removeDamaged(t.Context(), id); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if found, err := e.Check(t.Context(), false); err != nil || len(found) != 0 {
+			t.Errorf("%s, afterwards: %v: %+v", what, err, found)
+		}
+	}
+}
+
 // TestGoneDirectory: a container whose directory somebody removed runs on, with its ports taken. A check tells of it, and ends it.
 func TestGoneDirectory(t *testing.T) {
 	nstest.Root(t)
