@@ -253,7 +253,7 @@ func (s *Store) refetch(ctx context.Context, from Reference, i Image, o PullOpti
 	return p.fetch(ctx, doc)
 }
 
-// Rebuild makes index.json anew where it is damaged: every manifest and index of the store that nothing else leads to is a root without a
+// Rebuild makes index.json anew where it is damaged, or gone: every manifest and index of the store that nothing else leads to is a root without a
 // name. What is lost are the names.
 func (s *Store) Rebuild(ctx context.Context) error {
 	if _, err := s.roots(); err == nil {

@@ -313,10 +313,13 @@ type root = v1.Descriptor
 
 func nameOf(r root) string { return r.Annotations[refName] }
 
-// roots reads index.json. That a file is not there is an empty store.
+// roots reads index.json. That a file is not there is an empty store, but not where the one before it is: of that nobody may conclude that no image is needed.
 func (s *Store) roots() ([]root, error) {
 	raw, err := files.Read(s.path("index.json"))
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(s.path(spare)); err == nil {
+			return nil, damagedIndex(errors.New("it is gone"))
+		}
 		return nil, nil
 	}
 	if err != nil {
@@ -324,9 +327,13 @@ func (s *Store) roots() ([]root, error) {
 	}
 	index, err := parseRoots(raw)
 	if err != nil {
-		return nil, fmt.Errorf("images: index.json is damaged: %w: `kakuri system check --repair` makes a new one of the manifests that are there", err)
+		return nil, damagedIndex(err)
 	}
 	return index.Manifests, nil
+}
+
+func damagedIndex(why error) error {
+	return fmt.Errorf("images: index.json is damaged: %w: `kakuri system check --repair` makes a new one of the manifests that are there", why)
 }
 
 // parseRoots wants all that an index has: of "{}" nobody may conclude that no image is needed any more.

@@ -345,6 +345,21 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%q: names were lost without a word", raw)
 		}
 	}
+	if err := os.Remove(s.path("index.json")); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := s.Check(t.Context(), true); err != nil || len(found) != 1 || found[0].What != "index.json" {
+		t.Errorf("it is gone: %v %v", found, err)
+	}
+	if _, err := s.Sweep(t.Context()); err == nil {
+		t.Error("it is gone: swept")
+	}
+	if err := s.Rebuild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.List(t.Context(), ListOptions{}); err != nil || len(list) != 1 || list[0].ID != img.ID {
+		t.Errorf("after it was gone: %v %v", list, err)
+	}
 	if err := errors.Join(os.Remove(s.path("index.json")), unix.Mkfifo(s.path("index.json"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
