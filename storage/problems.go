@@ -59,7 +59,8 @@ func (s *Store) Problems() ([]Problem, error) {
 			if text := s.badIndex(name, have); text != "" {
 				add("index", name, text, collect)
 			}
-			for _, e := range s.cut(name) {
+			cut, _ := s.cut(name) // its error is told above
+			for _, e := range cut {
 				if !told[e.DiffID] {
 					told[e.DiffID] = true
 					add("layer", e.DiffID.Encoded(), e.Error(), func() error {

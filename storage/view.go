@@ -71,8 +71,11 @@ func (s *Store) View(ctx context.Context, chain []digest.Digest, user string) (*
 		}
 		return v, v.unpack(ctx)
 	}
-	if found := s.cut(v.id.Encoded()); len(found) > 0 {
+	switch found, err := s.cut(v.id.Encoded()); {
+	case len(found) > 0:
 		return nil, found[0]
+	case err != nil:
+		return nil, fmt.Errorf("%s, an index of layers, is damaged: %w: kakuri system check --repair removes it, and the next command makes it anew", s.indexPath(v.id), err)
 	}
 	v.lower = s.runPath(mountsDir, v.id.Encoded())
 	if user == "" {
@@ -94,17 +97,17 @@ func (s *Store) complete(chain []digest.Digest) error {
 	return nil
 }
 
-// cut finds the tars of an index that are shorter than what it was made of: a call for each, which reads no byte of it. That a tar or an index is
-// not there, or is no index, who mounts it says.
-func (s *Store) cut(hex string) (found []*CutLayerError) {
+// cut finds the tars of an index that are shorter than what it was made of: a call for each, which reads no byte of it. The error is an index that is there, and is none or
+// has lost its end. That a tar or an index is not there, who mounts it says.
+func (s *Store) cut(hex string) (found []*CutLayerError, err error) {
 	f, err := files.Open(s.path(indexesDir, hex))
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	defer f.Close()
 	devices, err := erofs.Devices(f)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	for _, d := range devices {
 		id := digest.NewDigestFromEncoded(digest.SHA256, d.Tag)
@@ -113,7 +116,7 @@ func (s *Store) cut(hex string) (found []*CutLayerError) {
 			found = append(found, &CutLayerError{id, size, d.Size})
 		}
 	}
-	return found
+	return found, nil
 }
 
 // Layers are the view as plan's, with a directory that [View.NewUpper] made, or an empty one to keep writes in

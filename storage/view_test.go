@@ -468,6 +468,56 @@ func TestReadFile(t *testing.T) {
 	}
 }
 
+// TestIndexIsCut: an index that has lost its end, which the kernel would mount, or its beginning is named with the way out, found by a check, and made anew after the repair.
+func TestIndexIsCut(t *testing.T) {
+	nstest.Root(t)
+	s := openIn(t, t.TempDir())
+	if name, why := s.Driver(); name != driverErofs {
+		t.Logf("not tried: %s", why)
+		return
+	}
+	nstest.NoLeaks(t)
+	chain := put(t, s, tarsOf(t, [][]ent{{"f a a"}, {"f b b"}}))
+	for what, damage := range map[string]func(name string, size int64) error{
+		"half":     func(name string, size int64) error { return os.Truncate(name, size/2) },
+		"a byte":   func(name string, size int64) error { return os.Truncate(name, size-1) },
+		"all":      func(name string, _ int64) error { return os.Truncate(name, 0) },
+		"no magic": func(name string, size int64) error { return os.WriteFile(name, make([]byte, size), 0o600) },
+	} {
+		v, err := s.View(t.Context(), chain, "")
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		name := s.indexPath(v.id)
+		st, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := damage(name, st.Size()); err != nil {
+			t.Fatal(err)
+		}
+		for _, user := range []string{"", "one"} {
+			if _, err := s.View(t.Context(), chain, user); err == nil || !strings.HasPrefix(err.Error(), name+", ") || !strings.Contains(err.Error(), "kakuri system check --repair") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		list, err := s.Problems()
+		if err != nil || len(list) != 1 || list[0].Object != "index "+v.id.Encoded()[:12] {
+			t.Fatalf("%s: %+v, %v", what, list, err)
+		}
+		if err := list[0].Mend(); err != nil {
+			t.Fatal(err)
+		}
+		view(t, s, chain, "one")
+		if err := s.Release(chain, "one"); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.Problems(); err != nil || len(list) != 0 {
+			t.Errorf("%s, after the repair: %+v, %v", what, list, err)
+		}
+	}
+}
+
 // TestSparse: files with holes are shown with their holes, and so is a tar's last file whose block is cut.
 func TestSparse(t *testing.T) {
 	tars := map[string][]byte{

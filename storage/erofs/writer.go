@@ -513,7 +513,7 @@ func (w *Writer) super(root *Inode, meta uint32, count uint64, uuid [16]byte) []
 	return out
 }
 
-// Devices reads what an image was written with, with sizes of whole blocks.
+// Devices reads what an image was written with, with sizes of whole blocks. An image that has lost its end is an error: the kernel mounts it, and fails at what is gone.
 func Devices(r io.ReaderAt) ([]Device, error) {
 	super := make([]byte, superSize)
 	if _, err := r.ReadAt(super, superOffset); err != nil {
@@ -521,6 +521,13 @@ func Devices(r io.ReaderAt) ([]Device, error) {
 	}
 	if le.Uint32(super) != magic {
 		return nil, errors.New("not an EROFS image")
+	}
+	if size := int64(le.Uint32(super[36:])) << blockBits; size > 0 {
+		if _, err := r.ReadAt(make([]byte, 1), size-1); err == io.EOF {
+			return nil, fmt.Errorf("the image is cut: it had %d bytes", size)
+		} else if err != nil {
+			return nil, err
+		}
 	}
 	table := make([]byte, int(le.Uint16(super[86:]))*slotSize)
 	if _, err := r.ReadAt(table, int64(le.Uint16(super[88:]))*slotSize); err != nil {
