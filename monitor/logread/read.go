@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,6 +99,12 @@ func (r *reader) read(ctx context.Context) error {
 	var err error
 	if r.sources, err = openAll(r.name, r.o.Since); err != nil {
 		return err
+	}
+	if !r.o.Follow {
+		// Who is read to while it writes faster would never come to an end, and the last lines would be more than were asked for.
+		for _, s := range r.sources {
+			s.bound()
+		}
 	}
 	if r.o.Tail >= 0 {
 		if err := r.tail(r.o.Tail); err != nil {
@@ -270,6 +277,7 @@ type source struct {
 	r      io.Reader // of the file, or of what is packed in it
 	packed bool
 	offset int64 // in the file, of what comes next to buf; of one that is not packed
+	end    int64 // in the file: what comes after it is not read
 	skip   int   // entries
 	buf    []byte
 	lost   bool // within damage
@@ -288,7 +296,7 @@ func openSource(name string) (*source, error) {
 		f.Close()
 		return nil, err
 	}
-	s := &source{file: f, info: info, r: f}
+	s := &source{file: f, info: info, r: f, end: math.MaxInt64}
 	if strings.HasSuffix(name, ".gz") {
 		return s, s.unpack()
 	}
@@ -314,6 +322,13 @@ func (s *source) unpack() error {
 type broken struct{ err error }
 
 func (b broken) Read([]byte) (int, error) { return 0, b.err }
+
+// bound has what was written since it was opened left out. One that is packed is written no more.
+func (s *source) bound() {
+	if !s.packed {
+		s.end = s.info.Size()
+	}
+}
 
 // seek goes on from there.
 func (s *source) seek(offset int64) error {
@@ -348,7 +363,11 @@ func (s *source) fill() error {
 	const block = 64 << 10
 	buf := make([]byte, len(s.buf), max(2*len(s.buf), block)+block/2)
 	copy(buf, s.buf)
-	n, err := s.r.Read(buf[len(buf):cap(buf)])
+	room := buf[len(buf):cap(buf)]
+	if room = room[:min(int64(len(room)), max(0, s.end-s.offset))]; len(room) == 0 {
+		return io.EOF
+	}
+	n, err := s.r.Read(room)
 	s.buf, s.offset = buf[:len(buf)+n], s.offset+int64(n)
 	if n > 0 {
 		return nil

@@ -223,6 +223,33 @@ func TestTorn(t *testing.T) {
 	})
 }
 
+// TestPresentEnd: who does not follow gets what there was, and no more than was asked for, however fast the container goes on.
+func TestPresentEnd(t *testing.T) {
+	forms(t, func(t *testing.T, driver string) {
+		for _, options := range []map[string]string{nil, {"max-size": "1k", "max-file": "100"}} {
+			for tail, want := range map[int]int{-1: 30, 1: 1, 20: 20} {
+				file := filepath.Join(t.TempDir(), "c.log")
+				s := open(t, driver, file, options)
+				for range 30 {
+					s.Write(log.Stdout, []byte("before\n"), begin)
+				}
+				got := 0
+				err := Read(t.Context(), driver, file, Options{Tail: tail}, func(Line) error {
+					if got++; got > want {
+						return errors.New("there are more")
+					}
+					s.Write(log.Stdout, []byte("after\nafter\n"), begin)
+					return nil
+				})
+				if err != nil || got != want {
+					t.Errorf("%v, of the last %d: %d, want %d: %v", options, tail, got, want, err)
+				}
+				s.Close()
+			}
+		}
+	})
+}
+
 // TestDamage: what is damaged is left out, and said; all else is read.
 func TestDamage(t *testing.T) {
 	forms(t, func(t *testing.T, driver string) {

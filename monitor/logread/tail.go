@@ -33,7 +33,7 @@ func (s *source) tail(f form, n int) (got int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	end := info.Size()
+	end := min(info.Size(), s.end)
 	if end, err = s.wholeEnd(f, end); err != nil {
 		return 0, err
 	}
