@@ -271,9 +271,15 @@ func checkImages(c *cobra.Command, io IO, e *engine.Engine, repair, deep bool) (
 	}
 	if repair && len(found) > 0 {
 		repairImages(c, io, store, found)
-		if err := errors.Join(store.Rebuild(c.Context()), sweepImages(c, store)); err != nil {
+		err = store.Rebuild(c.Context())
+	}
+	if repair {
+		// Also where nothing was found: of a layer that no image has nobody can tell whether a killed command left it, or a container that its image went before.
+		if err := errors.Join(err, sweepImages(c, store)); err != nil {
 			return false, err
 		}
+	}
+	if repair && len(found) > 0 {
 		if found, err = store.Check(c.Context(), deep); err != nil {
 			return false, err
 		}

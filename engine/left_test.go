@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -327,6 +328,23 @@ func TestRepairKeeps(t *testing.T) {
 		if found, err := e.Check(t.Context(), false); err != nil || len(found) != 0 {
 			t.Errorf("%s, afterwards: %v: %+v", what, err, found)
 		}
+	}
+}
+
+// TestRepairSweepsLayers: a layer that no image has, as an import leaves that ended before it was one, goes with a repair, though nothing else is wrong.
+func TestRepairSweepsLayers(t *testing.T) {
+	nstest.Root(t)
+	e := openAt(t, "/run/kakuri")
+	s, err := e.Storage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), bytes.NewReader(make([]byte, 1024)), ""); err != nil { // an empty tar
+		t.Fatal(err)
+	}
+	output(t, kakuri(t, "system", "check", "--repair"))
+	if list, err := s.List(); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
 	}
 }
 
