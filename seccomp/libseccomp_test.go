@@ -225,9 +225,9 @@ func TestDenylistAgainstLibseccomp(t *testing.T) {
 	compareLibseccomp(t, exporter, p, abi.ArchX86_64)
 }
 
-// TestRulesThatExcludeOneAnother: podman's profile has such rules for socket, with different actions, which
+// TestExclusiveRulesAgainstLibseccomp: podman's profile has such rules for socket, with different actions, which
 // have the same meaning in each order.
-func TestRulesThatExcludeOneAnother(t *testing.T) {
+func TestExclusiveRulesAgainstLibseccomp(t *testing.T) {
 	exporter := buildExporter(t)
 	p := parse(t, `{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[
 		{"names":["socket"],"action":"SCMP_ACT_ERRNO","errnoRet":22,"args":[{"index":0,"value":16,"op":"SCMP_CMP_EQ"},{"index":2,"value":9,"op":"SCMP_CMP_EQ"}]},
@@ -236,9 +236,9 @@ func TestRulesThatExcludeOneAnother(t *testing.T) {
 	compareLibseccomp(t, exporter, p, abi.ArchX86_64)
 }
 
-// TestOrderBesideLibseccomp: of two rules that both hold our program takes the first in the profile, and libseccomp's
+// TestOrderAgainstLibseccomp: of two rules that both hold our program takes the first in the profile, and libseccomp's
 // the one with the highest argument, as the package's text has it.
-func TestOrderBesideLibseccomp(t *testing.T) {
+func TestOrderAgainstLibseccomp(t *testing.T) {
 	exporter := buildExporter(t)
 	rules := []string{
 		`{"names":["ioctl"],"action":"SCMP_ACT_TRAP","args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}`,
